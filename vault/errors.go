@@ -106,3 +106,39 @@ func (e *Error) detailed(format string, args ...any) *Error {
 	e.Details = fmt.Sprintf(format, args...)
 	return e
 }
+
+// String returns the kind's canonical lower_snake name, as MCP and the audit
+// log print it.
+func (k Kind) String() string {
+	if k < kinds {
+		return kindNames[k]
+	}
+	return kindNames[Internal]
+}
+
+var kindNames = [kinds]string{
+	Internal:             "internal",
+	InvalidRequest:       "invalid_request",
+	ValidationFailed:     "validation_error",
+	InvalidCredentials:   "invalid_credentials",
+	IntegrationDisabled:  "integration_disabled",
+	Unauthorized:         "unauthorized",
+	ForbiddenAdminScope:  "forbidden_admin_scope",
+	Forbidden:            "forbidden",
+	IntegrationNotFound:  "integration_not_found",
+	CredentialNotFound:   "credential_not_found",
+	KeyNotFound:          "key_not_found",
+	CredentialDeleted:    "credential_already_deleted",
+	CredentialExists:     "credential_exists",
+	IntegrationExists:    "integration_exists",
+	CredentialInactive:   "credential_inactive",
+	CredentialExpired:    "credential_expired",
+	VersionConflict:      "version_conflict",
+	PayloadTooLarge:      "payload_too_large",
+	RateLimited:          "rate_limited",
+	ToolSetupFailed:      "tool_setup_failed",
+	Integrity:            "integrity_error",
+	EnvironmentLocked:    "environment_locked",
+	ValidatorUnavailable: "validator_unavailable",
+	BackendUnavailable:   "backend_unavailable",
+}

@@ -1,0 +1,199 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sidevault/sidevault/backends"
+	"github.com/sidevault/sidevault/envs"
+)
+
+// Status is a credential's state.
+type Status string
+
+// The stored states. A credential whose ExpiresAt has passed is shown as
+// StatusExpired, which is never stored.
+const (
+	StatusActive   Status = "active"
+	StatusInactive Status = "inactive"
+	StatusDeleted  Status = "deleted"
+	StatusExpired  Status = "expired"
+)
+
+// Credential is what is known of a credential besides its secret fields.
+type Credential struct {
+	ID        ID
+	Slot      Slot
+	AuthType  string
+	Status    Status
+	Labels    map[string]string
+	Version   uint64 // the current one; versions count from 1 without gaps
+	Versions  []Version
+	CreatedAt time.Time
+	CreatedBy Actor
+	UpdatedAt time.Time
+	UpdatedBy Actor
+	ExpiresAt time.Time // zero: never
+	DeletedAt time.Time // zero unless deleted
+	DeletedBy Actor
+	// Revision changes whenever anything of the credential does.
+	Revision backends.Revision
+}
+
+// Version is one value that a credential had, of those that are kept.
+type Version struct {
+	Number uint64
+	At     time.Time
+	By     Actor
+}
+
+// StatusAt returns the status at a moment, which may be StatusExpired.
+func (c Credential) StatusAt(now time.Time) Status {
+	if c.Status == StatusActive && !c.ExpiresAt.IsZero() && !now.Before(c.ExpiresAt) {
+		return StatusExpired
+	}
+	return c.Status
+}
+
+// credentialDoc is a credential as it is stored.
+type credentialDoc struct {
+	ID          ID                `json:"id"`
+	Integration string            `json:"integration"`
+	Environment *string           `json:"environment"`
+	Name        string            `json:"name"`
+	AuthType    string            `json:"authType,omitempty"`
+	Status      Status            `json:"status"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Version     uint64            `json:"version"`
+	Versions    []versionDoc      `json:"versions"`
+	CreatedAt   time.Time         `json:"createdAt"`
+	CreatedBy   Actor             `json:"createdBy"`
+	UpdatedAt   time.Time         `json:"updatedAt"`
+	UpdatedBy   Actor             `json:"updatedBy"`
+	ExpiresAt   time.Time         `json:"expiresAt,omitzero"`
+	DeletedAt   time.Time         `json:"deletedAt,omitzero"`
+	DeletedBy   *Actor            `json:"deletedBy,omitempty"`
+}
+
+type versionDoc struct {
+	Number uint64    `json:"version"`
+	At     time.Time `json:"at"`
+	By     Actor     `json:"by"`
+}
+
+// credDoc is what is stored under a credential's ID: the slot that it lives in,
+// or the credential itself once it is deleted.
+type credDoc struct {
+	Live    *slotDoc       `json:"live,omitempty"`
+	Deleted *credentialDoc `json:"deleted,omitempty"`
+}
+
+type slotDoc struct {
+	Integration string  `json:"integration"`
+	Environment *string `json:"environment"`
+	Name        string  `json:"name"`
+}
+
+// goneDoc is what is stored for a slot whose credential was deleted.
+type goneDoc struct {
+	ID ID `json:"id"`
+}
+
+func (c Credential) doc() credentialDoc {
+	d := credentialDoc{
+		ID: c.ID, Integration: c.Slot.Integration, Environment: c.Slot.Scope.Ptr(), Name: c.Slot.Name,
+		AuthType: c.AuthType, Status: c.Status, Labels: c.Labels, Version: c.Version,
+		CreatedAt: c.CreatedAt, CreatedBy: c.CreatedBy, UpdatedAt: c.UpdatedAt, UpdatedBy: c.UpdatedBy,
+		ExpiresAt: c.ExpiresAt, DeletedAt: c.DeletedAt,
+	}
+	if c.Status == StatusDeleted {
+		d.DeletedBy = &c.DeletedBy
+	}
+	for _, v := range c.Versions {
+		d.Versions = append(d.Versions, versionDoc(v))
+	}
+	return d
+}
+
+func (d credentialDoc) credential(at backends.Revision) Credential {
+	c := Credential{
+		ID: d.ID, Slot: slotDoc{d.Integration, d.Environment, d.Name}.slot(),
+		AuthType: d.AuthType, Status: d.Status, Labels: d.Labels, Version: d.Version,
+		CreatedAt: d.CreatedAt, CreatedBy: d.CreatedBy, UpdatedAt: d.UpdatedAt, UpdatedBy: d.UpdatedBy,
+		ExpiresAt: d.ExpiresAt, DeletedAt: d.DeletedAt, Revision: at,
+	}
+	if d.DeletedBy != nil {
+		c.DeletedBy = *d.DeletedBy
+	}
+	for _, v := range d.Versions {
+		c.Versions = append(c.Versions, Version(v))
+	}
+	return c
+}
+
+func (d slotDoc) slot() Slot {
+	s := Slot{Integration: d.Integration, Name: d.Name}
+	if d.Environment != nil {
+		s.Scope = envs.Scope(*d.Environment)
+	}
+	return s
+}
+
+func (s Slot) doc() *slotDoc {
+	return &slotDoc{Integration: s.Integration, Environment: s.Scope.Ptr(), Name: s.Name}
+}
+
+// live returns the credential that occupies the slot, or backends.ErrNotFound.
+func (v *Vault) live(ctx context.Context, org Org, slot Slot) (Credential, error) {
+	var d credentialDoc
+	rev, err := v.document(ctx, liveKey(org, slot), &d)
+	if err != nil {
+		return Credential{}, err
+	}
+	return d.credential(rev), nil
+}
+
+// lastDeleted returns the credential that was deleted last from the slot, or
+// backends.ErrNotFound.
+func (v *Vault) lastDeleted(ctx context.Context, org Org, slot Slot) (Credential, error) {
+	var gone goneDoc
+	if _, err := v.document(ctx, goneKey(org, slot), &gone); err != nil {
+		return Credential{}, err
+	}
+	var d credDoc
+	rev, err := v.document(ctx, credKey(org, gone.ID), &d)
+	if err != nil {
+		return Credential{}, err
+	}
+	if d.Deleted == nil {
+		return Credential{}, backends.ErrNotFound
+	}
+	return d.Deleted.credential(rev), nil
+}
+
+// SlotStatus says what a slot holds.
+type SlotStatus struct {
+	Slot       Slot
+	Credential *Credential // nil: nothing
+}
+
+// Status says what the slot holds, without its secret fields.
+func (v *Vault) Status(ctx context.Context, c Caller, slot Slot) (status SlotStatus, err error) {
+	a := v.begin(c, ActionStatus, slot)
+	defer func() { err = a.close(ctx, err) }()
+	if err := a.reads(slot); err != nil {
+		return SlotStatus{}, err
+	}
+	if _, err := v.lookup(ctx, c.Org, slot.Integration); err != nil {
+		return SlotStatus{}, err
+	}
+	cred, err := v.live(ctx, c.Org, slot)
+	if errors.Is(err, backends.ErrNotFound) {
+		return SlotStatus{Slot: slot}, nil
+	}
+	if err != nil {
+		return SlotStatus{}, err
+	}
+	return SlotStatus{Slot: slot, Credential: &cred}, nil
+}

@@ -1,0 +1,217 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sidevault/sidevault/backends"
+)
+
+// ReadAudit says when a read's audit entry is written.
+type ReadAudit string
+
+const (
+	// ReadsCoalesced counts reads by caller, credential and version, and writes
+	// an entry with the count every second. A crash loses at most that second.
+	ReadsCoalesced ReadAudit = "coalesced"
+	// ReadsEach writes one entry for each read, before the value leaves.
+	ReadsEach ReadAudit = "each"
+)
+
+const (
+	flushInterval = time.Second
+	// graceWithoutAudit is how long reads go on while their counts cannot be
+	// written.
+	graceWithoutAudit = 10 * time.Second
+	// maxPendingReads bounds how many different reads wait to be written; at
+	// more, the next reader flushes and waits.
+	maxPendingReads = 10_000
+)
+
+// readLog brings reads into the audit log.
+type readLog struct {
+	v    *Vault
+	mode ReadAudit
+	stop chan struct{}
+	done chan struct{}
+	once sync.Once
+
+	flushing sync.Mutex // one flush at a time, so that entries keep their order
+
+	mu      sync.Mutex
+	pending map[readKey]*readCount
+	failed  time.Time // since when flushing fails; zero while it works
+}
+
+// readKey is what reads that are counted together have in common.
+type readKey struct {
+	org, actor, credential, environment, name, resolvedFrom, source, peer string
+	version                                                               uint64
+}
+
+type readCount struct {
+	entry auditBody
+	count int
+	since time.Time
+}
+
+func newReadLog(v *Vault, mode ReadAudit) *readLog {
+	l := &readLog{v: v, mode: mode, stop: make(chan struct{}), done: make(chan struct{}), pending: map[readKey]*readCount{}}
+	go l.run()
+	return l
+}
+
+// run flushes at intervals until close.
+func (l *readLog) run() {
+	defer close(l.done)
+	tick := time.NewTicker(flushInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-tick.C:
+			if err := l.flush(context.Background()); err != nil {
+				l.v.log.Error("reads could not be recorded in the audit log; they are kept and tried again", "err", err)
+			}
+		}
+	}
+}
+
+// record takes one successful read. When it returns nil the read is in the audit
+// log, or counted to be there within a second.
+func (l *readLog) record(ctx context.Context, entry auditBody) error {
+	entry.Outcome = OutcomeSuccess
+	if l.mode == ReadsEach {
+		if err := l.v.appendEntries(ctx, entry); err != nil {
+			return storageError(err)
+		}
+		return nil
+	}
+	if err := l.failing(); err != nil {
+		return err
+	}
+	if l.add(entry) < maxPendingReads {
+		return nil
+	}
+	if err := l.flush(ctx); err != nil {
+		return storageError(err)
+	}
+	return nil
+}
+
+// failing returns a BackendUnavailable when counts could not be written for too
+// long.
+func (l *readLog) failing() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed.IsZero() || l.v.clock().Sub(l.failed) < graceWithoutAudit {
+		return nil
+	}
+	return errorf(BackendUnavailable, "Reads are refused because they cannot be recorded").
+		detailed("the audit log has not been writable since %s", l.failed.UTC().Format(TimeFormat))
+}
+
+// add counts a read and returns how many different ones are pending.
+func (l *readLog) add(entry auditBody) int {
+	from, _ := entry.Metadata["resolvedFrom"].(*string)
+	key := readKey{
+		org: entry.Org, actor: entry.Actor.ID, credential: entry.CredentialID, version: entry.Version, name: entry.Name,
+		environment: text(entry.Environment), resolvedFrom: text(from), source: entry.Source, peer: host(entry.Peer),
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c, ok := l.pending[key]; ok {
+		c.count++
+		return len(l.pending)
+	}
+	entry.Peer = key.peer
+	l.pending[key] = &readCount{entry: entry, count: 1, since: l.v.now()}
+	return len(l.pending)
+}
+
+// flush writes what is pending. What cannot be written stays pending.
+func (l *readLog) flush(ctx context.Context) error {
+	l.flushing.Lock()
+	defer l.flushing.Unlock()
+	l.mu.Lock()
+	pending := l.pending
+	l.pending = map[readKey]*readCount{}
+	l.mu.Unlock()
+	keys := slices.Collect(maps.Keys(pending))
+	for chunk := range slices.Chunk(keys, backends.MaxEntries) {
+		err := l.write(ctx, pending, chunk)
+		if errors.Is(err, backends.ErrUnknownOutcome) {
+			// Counted twice beats not counted.
+			err = l.write(ctx, pending, chunk)
+		}
+		if err != nil {
+			l.putBack(pending)
+			return err
+		}
+		for _, k := range chunk {
+			delete(pending, k)
+		}
+	}
+	l.mu.Lock()
+	l.failed = time.Time{}
+	l.mu.Unlock()
+	return nil
+}
+
+func (l *readLog) write(ctx context.Context, pending map[readKey]*readCount, keys []readKey) error {
+	bodies := make([]auditBody, len(keys))
+	for i, k := range keys {
+		c := pending[k]
+		bodies[i] = c.entry
+		bodies[i].Metadata = maps.Clone(c.entry.Metadata)
+		bodies[i].Metadata["count"] = c.count
+		bodies[i].Metadata["since"] = c.since.Format(TimeFormat)
+		if c.count > 1 {
+			bodies[i].RequestID = "" // one request's ID would stand for many
+		}
+	}
+	return l.v.appendEntries(ctx, bodies...)
+}
+
+// putBack returns what a failed flush did not write.
+func (l *readLog) putBack(unwritten map[readKey]*readCount) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed.IsZero() {
+		l.failed = l.v.clock()
+	}
+	for k, c := range unwritten {
+		if later, ok := l.pending[k]; ok {
+			c.count += later.count
+		}
+		l.pending[k] = c
+	}
+}
+
+// close flushes what is pending, trying until ctx ends.
+func (l *readLog) close(ctx context.Context) error {
+	l.once.Do(func() { close(l.stop) })
+	<-l.done
+	for {
+		err := l.flush(ctx)
+		if err == nil || ctx.Err() != nil || errors.Is(err, backends.ErrClosed) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(flushInterval / 10):
+		}
+	}
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

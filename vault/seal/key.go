@@ -1,0 +1,214 @@
+package seal
+
+import (
+	"bytes"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"filippo.io/age"
+	"filippo.io/age/armor"
+
+	"github.com/sidevault/sidevault/vault/secret"
+)
+
+// ErrNoIdentity: none of the identities opens the key file.
+var ErrNoIdentity = errors.New("no identity opens this key")
+
+// maxKeyFile bounds the plaintext of a key file; a hybrid identity has about
+// 80 bytes.
+const maxKeyFile = 4 << 10
+
+// Key is the key of one environment, of the shared scope, or the vault's control
+// key: an age identity and the MAC keys derived from it. It is immutable, may be
+// used concurrently, and prints as its public recipient.
+type Key struct {
+	identity    age.Identity
+	recipient   age.Recipient
+	public      string
+	private     secret.Value // the identity as age prints it
+	recordMAC   []byte
+	documentMAC []byte
+}
+
+// Algorithm is the kind of age identity that a key is made of.
+type Algorithm uint8
+
+const (
+	X25519      Algorithm = iota // age's native recipients
+	PostQuantum                  // ML-KEM-768 with X25519, age's hybrid recipients (age 1.3)
+)
+
+// NewKey makes a key.
+func NewKey(a Algorithm) (*Key, error) {
+	if a == PostQuantum {
+		id, err := age.GenerateHybridIdentity()
+		if err != nil {
+			return nil, fmt.Errorf("make a hybrid key: %w", err)
+		}
+		return derive(id, id.Recipient(), id.Recipient().String(), id.String())
+	}
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		return nil, fmt.Errorf("make a key: %w", err)
+	}
+	return derive(id, id.Recipient(), id.Recipient().String(), id.String())
+}
+
+func derive(id age.Identity, to age.Recipient, public, private string) (*Key, error) {
+	k := &Key{identity: id, recipient: to, public: public, private: secret.New(private)}
+	for info, key := range map[string]*[]byte{
+		"sidevault record mac v1":   &k.recordMAC,
+		"sidevault document mac v1": &k.documentMAC,
+	} {
+		derived, err := hkdf.Key(sha256.New, []byte(private), nil, info, sha256.Size)
+		if err != nil {
+			return nil, fmt.Errorf("derive the MAC key: %w", err)
+		}
+		*key = derived
+	}
+	return k, nil
+}
+
+// Recipient returns the key's public half, as age prints it (age1…).
+func (k *Key) Recipient() string { return k.public }
+
+// Format prints the public recipient whatever the verb.
+func (k *Key) Format(f fmt.State, _ rune) { io.WriteString(f, k.public) }
+
+// Wrap returns the key as an age file for the root recipients: an identity file
+// such as age-keygen writes, encrypted.
+func (k *Key) Wrap(roots ...age.Recipient) ([]byte, error) {
+	var file bytes.Buffer
+	w, err := age.Encrypt(&file, roots...)
+	if err != nil {
+		return nil, fmt.Errorf("wrap a key: %w", err)
+	}
+	if _, err := fmt.Fprintf(w, "# public key: %s\n%s\n", k.public, k.private.Reveal()); err != nil {
+		return nil, fmt.Errorf("wrap a key: %w", err)
+	}
+	if err := w.Close(); err != nil {
+		return nil, fmt.Errorf("wrap a key: %w", err)
+	}
+	return file.Bytes(), nil
+}
+
+// Unwrap opens what Wrap returned with one of the root identities. The error
+// wraps ErrNoIdentity when none of them fits, ErrIntegrity when the file is
+// damaged or holds no single key.
+func Unwrap(file []byte, roots ...age.Identity) (*Key, error) {
+	plain, err := decrypt(file, maxKeyFile, roots...)
+	if _, ok := errors.AsType[*age.NoIdentityMatchError](err); ok {
+		return nil, ErrNoIdentity
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: a key file: %w", ErrIntegrity, err)
+	}
+	defer clear(plain)
+	return ParseKey(plain)
+}
+
+// ParseKey reads an identity file with one identity, comments and all. Its
+// errors never quote the file.
+func ParseKey(file []byte) (*Key, error) {
+	ids, err := age.ParseIdentities(bytes.NewReader(file))
+	if err != nil || len(ids) != 1 {
+		return nil, fmt.Errorf("%w: a key file does not hold one age identity", ErrIntegrity)
+	}
+	switch id := ids[0].(type) {
+	case *age.X25519Identity:
+		return derive(id, id.Recipient(), id.Recipient().String(), id.String())
+	case *age.HybridIdentity:
+		return derive(id, id.Recipient(), id.Recipient().String(), id.String())
+	default:
+		return nil, fmt.Errorf("%w: a key file holds an identity of another kind", ErrIntegrity)
+	}
+}
+
+// A signed document is JSON that storage keeps in clear but that only a holder
+// of the control key can have written, under the one storage key it was written
+// for:
+//
+//	document || "\n" || base64url(HMAC-SHA256(documentMAC, key || 0x00 || document)) || "\n"
+//
+// documentMAC is derived like the record's MAC key, with info "sidevault document mac
+// v1". The document holds no newline (compact JSON), and a storage key holds no
+// NUL.
+
+// Sign returns document, signed, for the storage key.
+func (k *Key) Sign(key string, document []byte) []byte {
+	signed := append(bytes.Clone(document), '\n')
+	signed = base64.RawURLEncoding.AppendEncode(signed, k.signature(key, document))
+	return append(signed, '\n')
+}
+
+// Verify returns the document that was signed with k for the storage
+// key, else an error that wraps ErrIntegrity. The document shares its
+// memory.
+func (k *Key) Verify(key string, signed []byte) ([]byte, error) {
+	document, signature, ok := bytes.Cut(bytes.TrimSuffix(signed, []byte("\n")), []byte("\n"))
+	mac, err := base64.RawURLEncoding.AppendDecode(nil, signature)
+	if !ok || err != nil || !hmac.Equal(mac, k.signature(key, document)) {
+		return nil, fmt.Errorf("%w: %s was not written by this vault", ErrIntegrity, key)
+	}
+	return document, nil
+}
+
+func (k *Key) signature(key string, document []byte) []byte {
+	h := hmac.New(sha256.New, k.documentMAC)
+	io.WriteString(h, key)
+	h.Write([]byte{0})
+	h.Write(document)
+	return h.Sum(nil)
+}
+
+// ParseIdentities reads the root identities of an identity file as age-keygen
+// writes it. Its errors name the line, never its content.
+func ParseIdentities(file []byte) ([]age.Identity, error) {
+	if bytes.HasPrefix(file, []byte("age-encryption.org/")) || bytes.HasPrefix(file, []byte(armor.Header)) {
+		return nil, errors.New("it is itself encrypted, and no passphrase can be asked for here")
+	}
+	var ids []age.Identity
+	for n, line := range strings.Split(string(file), "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		id, err := age.ParseIdentities(strings.NewReader(line))
+		if err != nil {
+			// age quotes the line, which is the private key.
+			return nil, fmt.Errorf("line %d is not an age identity (AGE-SECRET-KEY-1… or AGE-SECRET-KEY-PQ-1…)", n+1)
+		}
+		ids = append(ids, id...)
+	}
+	if len(ids) == 0 {
+		return nil, errors.New("it holds no age identity: age-keygen makes one")
+	}
+	return ids, nil
+}
+
+// RecipientOf returns the public recipient of a root identity.
+func RecipientOf(id age.Identity) (string, error) {
+	switch id := id.(type) {
+	case *age.X25519Identity:
+		return id.Recipient().String(), nil
+	case *age.HybridIdentity:
+		return id.Recipient().String(), nil
+	default:
+		return "", errors.New("an identity of a kind whose recipient is not known")
+	}
+}
+
+// ParseRecipient reads one public recipient, age1… or age1pq1….
+func ParseRecipient(s string) (age.Recipient, error) {
+	rs, err := age.ParseRecipients(strings.NewReader(s))
+	if err != nil || len(rs) != 1 {
+		return nil, fmt.Errorf("%q is not an age recipient (age1…)", s)
+	}
+	return rs[0], nil
+}

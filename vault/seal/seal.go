@@ -1,0 +1,190 @@
+// Package seal turns a credential's fields into ciphertext bound to their place,
+// and back. It refuses to return anything that was altered, moved or written by
+// someone without the key.
+//
+// Each environment, and the shared scope, has a [Key]: an age identity that the
+// vault made. A record is a standard binary age file (age-encryption.org/v1) for
+// that key's recipient, so the stock age command opens it. age authenticates no
+// writer: anyone who knows the recipient can encrypt to it. Therefore the
+// plaintext carries a MAC, keyed from the identity, over the place and the
+// fields:
+//
+//	{"place":{"org":…,"integration":…,"environment":…|null,"name":…,"id":…,"version":…},
+//	 "fields":{…},
+//	 "mac":"base64"}
+//
+//	mac = HMAC-SHA256(macKey, "sidevault record v1" and then, each preceded by its
+//	      length as 4 bytes big-endian: org, integration, environment ("" for the
+//	      shared scope), name, id, version in decimal, and for each field in the
+//	      order of the names' bytes: name, value)
+//	macKey = HKDF-SHA256(secret: the identity as age prints it, no salt,
+//	         info: "sidevault record mac v1")
+//
+// Keys themselves are stored as age files for the vault's root recipients
+// ([Key.Wrap], [Unwrap]).
+package seal
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+
+	"filippo.io/age"
+
+	"github.com/sidevault/sidevault/vault/secret"
+)
+
+// ErrIntegrity: the record is not one that a holder of this key sealed for this
+// place. Its text never quotes the record.
+var ErrIntegrity = errors.New("the record fails its integrity check")
+
+// maxPlaintext bounds what Open reads: 64 KiB of fields, every byte of them
+// escaped as six, and room for the place.
+const maxPlaintext = 512 << 10
+
+// Place is where a record belongs. Every part is bound into the record.
+type Place struct {
+	Org         string // the org's UUID
+	Integration string
+	Environment string // "" for the shared scope
+	Name        string
+	ID          string // the credential's
+	Version     uint64
+}
+
+// Fields are a credential's secret fields by name.
+type Fields map[string]secret.Value
+
+// payload is the plaintext of a record, as drawn in the package comment.
+type payload struct {
+	Place  placeJSON         `json:"place"`
+	Fields map[string]string `json:"fields"`
+	MAC    string            `json:"mac"`
+}
+
+type placeJSON struct {
+	Org         string  `json:"org"`
+	Integration string  `json:"integration"`
+	Environment *string `json:"environment"`
+	Name        string  `json:"name"`
+	ID          string  `json:"id"`
+	Version     uint64  `json:"version"`
+}
+
+// Seal returns fields as a record for place.
+func (k *Key) Seal(place Place, fields Fields) ([]byte, error) {
+	plain, err := json.Marshal(payload{
+		Place:  place.json(),
+		Fields: reveal(fields),
+		MAC:    base64.StdEncoding.EncodeToString(k.mac(place, fields)),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode a record: %w", err)
+	}
+	defer clear(plain)
+	var file bytes.Buffer
+	w, err := age.Encrypt(&file, k.recipient)
+	if err != nil {
+		return nil, fmt.Errorf("encrypt a record: %w", err)
+	}
+	if _, err := w.Write(plain); err != nil {
+		return nil, fmt.Errorf("encrypt a record: %w", err)
+	}
+	if err := w.Close(); err != nil {
+		return nil, fmt.Errorf("encrypt a record: %w", err)
+	}
+	return file.Bytes(), nil
+}
+
+// Open returns the fields of a record that was sealed with k for place, else an
+// error that wraps ErrIntegrity.
+func (k *Key) Open(file []byte, place Place) (Fields, error) {
+	plain, err := decrypt(file, maxPlaintext, k.identity)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIntegrity, err)
+	}
+	defer clear(plain)
+	var p payload
+	if json.Unmarshal(plain, &p) != nil {
+		// The decoder's text could quote the plaintext.
+		return nil, fmt.Errorf("%w: its plaintext is not a record", ErrIntegrity)
+	}
+	fields := make(Fields, len(p.Fields))
+	for name, value := range p.Fields {
+		fields[name] = secret.New(value)
+	}
+	mac, err := base64.StdEncoding.DecodeString(p.MAC)
+	if err != nil || !hmac.Equal(mac, k.mac(p.Place.place(), fields)) {
+		return nil, fmt.Errorf("%w: it was not written by a holder of the environment's key", ErrIntegrity)
+	}
+	if p.Place.place() != place {
+		return nil, fmt.Errorf("%w: it belongs to another place", ErrIntegrity)
+	}
+	return fields, nil
+}
+
+func (k *Key) mac(p Place, fields Fields) []byte {
+	h := hmac.New(sha256.New, k.recordMAC)
+	h.Write([]byte("sidevault record v1"))
+	for _, part := range []string{p.Org, p.Integration, p.Environment, p.Name, p.ID, strconv.FormatUint(p.Version, 10)} {
+		writePart(h, part)
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		writePart(h, name)
+		writePart(h, fields[name].Reveal())
+	}
+	return h.Sum(nil)
+}
+
+func writePart(h io.Writer, part string) {
+	h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
+	io.WriteString(h, part)
+}
+
+func decrypt(file []byte, limit int64, identities ...age.Identity) ([]byte, error) {
+	r, err := age.Decrypt(bytes.NewReader(file), identities...)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(plain)) > limit {
+		return nil, fmt.Errorf("its plaintext is over %d bytes", limit)
+	}
+	return plain, nil
+}
+
+func reveal(fields Fields) map[string]string {
+	plain := make(map[string]string, len(fields))
+	for name, value := range fields {
+		plain[name] = value.Reveal()
+	}
+	return plain
+}
+
+func (p Place) json() placeJSON {
+	j := placeJSON{Org: p.Org, Integration: p.Integration, Name: p.Name, ID: p.ID, Version: p.Version}
+	if p.Environment != "" {
+		j.Environment = &p.Environment
+	}
+	return j
+}
+
+func (j placeJSON) place() Place {
+	p := Place{Org: j.Org, Integration: j.Integration, Name: j.Name, ID: j.ID, Version: j.Version}
+	if j.Environment != nil {
+		p.Environment = *j.Environment
+	}
+	return p
+}

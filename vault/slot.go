@@ -1,0 +1,164 @@
+package vault
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/sidevault/sidevault/envs"
+	"github.com/sidevault/sidevault/vault/seal"
+	"github.com/sidevault/sidevault/vault/suggest"
+)
+
+// DefaultName is the name of a slot that is given none.
+const DefaultName = "default"
+
+// Limits of what a caller may send.
+const (
+	MaxIntegrationKey = 255      // characters in an integration's key
+	MaxName           = 128      // bytes in a slot's name
+	MaxValue          = 8192     // characters in one secret field
+	MaxFields         = 32       // fields in a credential
+	MaxFieldBytes     = 64 << 10 // bytes in all of a credential's fields
+)
+
+// Slot is the place that a credential occupies within an org.
+type Slot struct {
+	Integration string
+	Scope       envs.Scope
+	Name        string
+}
+
+// String names the slot for people.
+func (s Slot) String() string {
+	text := s.Integration + " in " + s.Scope.String()
+	if s.Name != DefaultName {
+		text += fmt.Sprintf(" (name %q)", s.Name)
+	}
+	return text
+}
+
+// reservedKeys are path segments of the API where an integration's key stands.
+var reservedKeys = []string{"credentials", "categories"}
+
+var integrationRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$`)
+
+// CheckIntegrationKey returns an InvalidRequest unless key is 1 to 255 of
+// A-Z a-z 0-9 . _ - with a letter or digit first, and not reserved.
+func CheckIntegrationKey(key string) error {
+	switch {
+	case len(key) > MaxIntegrationKey:
+		return errorf(InvalidRequest, "The integration key has %d characters; at most %d are allowed", utf8.RuneCountInString(key), MaxIntegrationKey)
+	case !integrationRE.MatchString(key):
+		return errorf(InvalidRequest, "The integration key is not valid: use 1 to %d of A-Z a-z 0-9 . _ - with a letter or digit first", MaxIntegrationKey)
+	case slices.Contains(reservedKeys, key):
+		return errorf(InvalidRequest, "%q is reserved and cannot be an integration key", key)
+	}
+	return nil
+}
+
+// Slot returns the slot of those names. A nil environment is the shared scope, an
+// empty name the default one. What is not known or not well-formed is an
+// InvalidRequest that says what is.
+func (v *Vault) Slot(integration string, environment *string, name string) (Slot, error) {
+	if err := CheckIntegrationKey(integration); err != nil {
+		return Slot{}, err
+	}
+	scope, err := v.Scope(environment)
+	if err != nil {
+		return Slot{}, err
+	}
+	if name == "" {
+		name = DefaultName
+	}
+	if err := checkName("name", name); err != nil {
+		return Slot{}, err
+	}
+	return Slot{Integration: integration, Scope: scope, Name: name}, nil
+}
+
+// Scope returns the scope of an environment's name; nil is the shared one.
+func (v *Vault) Scope(environment *string) (envs.Scope, error) {
+	if environment == nil {
+		return envs.Shared, nil
+	}
+	known := v.envs.Names()
+	switch _, ok := v.envs.Lookup(*environment); {
+	case ok:
+		return envs.Scope(*environment), nil
+	case *environment == "":
+		return "", errorf(InvalidRequest, "The environment is empty").
+			detailed("leave it out to mean all environments, or name one of: %s", strings.Join(known, ", "))
+	default:
+		return "", errorf(InvalidRequest, "Unknown environment %q%s", clip(*environment), suggest.Hint(*environment, known)).
+			detailed("the environments are: %s", strings.Join(known, ", "))
+	}
+}
+
+// checkName holds names that people give to 1 to MaxName bytes of printable text.
+func checkName(what, name string) error {
+	if name == "" || len(name) > MaxName || !printable(name) || strings.TrimSpace(name) != name {
+		return errorf(InvalidRequest, "The %s must be 1 to %d bytes of printable text, without space at its ends", what, MaxName)
+	}
+	return nil
+}
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// clip makes foreign text fit for a message: printable, and not long.
+func clip(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, s)
+	if r := []rune(s); len(r) > 64 {
+		return string(r[:64]) + "…"
+	}
+	return s
+}
+
+// idPrefix begins every credential's ID.
+const idPrefix = "cred-"
+
+// ID names one credential for good: cred- and a UUID (version 7, RFC 9562).
+type ID string
+
+func newID() (ID, error) {
+	u, err := uuid.NewV7()
+	if err != nil {
+		return "", fmt.Errorf("make an ID: %w", err)
+	}
+	return ID(idPrefix + u.String()), nil
+}
+
+// ParseID reads an ID, with or without its prefix. Anything else is an
+// InvalidRequest.
+func ParseID(s string) (ID, error) {
+	u, err := uuid.Parse(strings.TrimPrefix(s, idPrefix))
+	// uuid.Parse takes other spellings too; the canonical one alone is an ID.
+	if err != nil || !strings.EqualFold(u.String(), strings.TrimPrefix(s, idPrefix)) {
+		return "", errorf(InvalidRequest, "Invalid credential ID %q", clip(s)).
+			detailed("an ID is cred- and a UUID, as in cred-550e8400-e29b-41d4-a716-446655440001")
+	}
+	return ID(idPrefix + u.String()), nil
+}
+
+func (s Slot) place(org Org, id ID, version uint64) seal.Place {
+	return seal.Place{
+		Org: org.ID, Integration: s.Integration, Environment: string(s.Scope),
+		Name: s.Name, ID: string(id), Version: version,
+	}
+}
+
+// storable reports whether a secret field can be kept: NUL ends a string in the
+// environments and databases that secrets are passed through.
+func storable(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }

@@ -1,0 +1,149 @@
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/sidevault/sidevault/backends"
+	"github.com/sidevault/sidevault/envs"
+	"github.com/sidevault/sidevault/vault/seal"
+)
+
+// The storage keys, which docs/design/storage-keys.md explains. SCOPE is an
+// environment's name or @shared; NAME is the slot's, percent-encoded (RFC 3986).
+// Documents are signed JSON (see [seal.Key.Sign]); files are age files.
+//
+//	vault                                     document: format, ID, root recipients
+//	org/SLUG                                  document: the org's UUID
+//	keyfile/SCOPE/NUMBER                      file: the scope's key, for the roots
+//	keyinfo/SCOPE/NUMBER                      document: its recipient and readers
+//	apikey/SHA-256                            document: an API key's name and grant
+//	entry/ORG/INTEGRATION                     document: a registered or changed catalog entry
+//	live/ORG/INTEGRATION/SCOPE/NAME           document: the slot's credential
+//	gone/ORG/INTEGRATION/SCOPE/NAME           document: the ID of the slot's last deleted credential
+//	cred/ORG/ID                               document: where a credential lives, or the deleted credential
+//	record/ORG/ID/VERSION                     file: one version's place, fields and MAC
+//
+// ORG is the org's UUID; NUMBER has 4 digits, VERSION 10. SCOPE is also @control
+// for the key that signs the documents.
+const headerKey = "vault"
+
+const (
+	sharedSegment  = "@shared"
+	controlSegment = "@control"
+)
+
+func segment(s envs.Scope) string {
+	if s == envs.Shared {
+		return sharedSegment
+	}
+	return string(s)
+}
+
+func orgKey(slug string) string                   { return "org/" + slug }
+func keyFileKey(segment string, n int) string     { return fmt.Sprintf("keyfile/%s/%04d", segment, n) }
+func keyInfoKey(segment string, n int) string     { return fmt.Sprintf("keyinfo/%s/%04d", segment, n) }
+func apiKeyKey(hash string) string                { return apiKeyPrefix + hash }
+func entryKey(org Org, integration string) string { return entryPrefix(org) + integration }
+func entryPrefix(org Org) string                  { return "entry/" + org.ID + "/" }
+func liveKey(org Org, s Slot) string              { return livePrefix(org) + s.path() }
+func livePrefix(org Org) string                   { return "live/" + org.ID + "/" }
+func goneKey(org Org, s Slot) string              { return "gone/" + org.ID + "/" + s.path() }
+func credKey(org Org, id ID) string               { return "cred/" + org.ID + "/" + string(id) }
+
+func recordKey(org Org, id ID, version uint64) string {
+	return fmt.Sprintf("record/%s/%s/%010d", org.ID, id, version)
+}
+
+const apiKeyPrefix = "apikey/"
+
+func (s Slot) path() string {
+	return s.Integration + "/" + segment(s.Scope) + "/" + url.PathEscape(s.Name)
+}
+
+// document reads the signed document under key into to and returns its revision.
+// Its error is backends.ErrNotFound as it came, or one of ours.
+func (v *Vault) document(ctx context.Context, key string, to any) (backends.Revision, error) {
+	r, err := v.backend.Get(ctx, key)
+	if errors.Is(err, backends.ErrNotFound) {
+		return 0, backends.ErrNotFound
+	}
+	if err != nil {
+		return 0, storageError(err)
+	}
+	return r.Revision, v.decode(r, to)
+}
+
+// decode verifies and decodes a document that storage returned.
+func (v *Vault) decode(r backends.Record, to any) error {
+	doc, err := v.control.Verify(r.Key, r.Value)
+	if err == nil {
+		err = json.Unmarshal(doc, to)
+	}
+	if err != nil {
+		return v.integrityError(fmt.Errorf("%s: %w", r.Key, err))
+	}
+	return nil
+}
+
+// put returns the change that stores doc, signed, under key.
+func (v *Vault) put(key string, at backends.Revision, doc any) (backends.Change, error) {
+	return putSigned(v.control, key, at, doc)
+}
+
+func putSigned(control *seal.Key, key string, at backends.Revision, doc any) (backends.Change, error) {
+	b, err := json.Marshal(doc)
+	if err != nil {
+		return backends.Change{}, fmt.Errorf("encode %s: %w", key, err)
+	}
+	return backends.Put(key, at, control.Sign(key, b)), nil
+}
+
+// integrityError counts and classifies a record that fails its check.
+func (v *Vault) integrityError(err error) error {
+	v.metrics.IntegrityFailure()
+	v.log.Error("a stored record fails its integrity check and is served to nobody", "err", err)
+	return errorf(Integrity, "The stored record fails its integrity check").
+		detailed("it was altered, moved or written without the vault's keys, and is served to nobody; restore it from a backup or set the credential again").
+		because(err)
+}
+
+// storageError classifies a backend's error for the caller. ErrNotFound and
+// ErrConflict mean something to their caller and must be handled before.
+func storageError(err error) error {
+	switch {
+	case errors.Is(err, backends.ErrUnknownOutcome):
+		return errorf(BackendUnavailable, "Storage did not confirm the change").
+			detailed("it was applied whole or not at all: read the status before trying again").because(err)
+	case errors.Is(err, backends.ErrUnavailable), errors.Is(err, backends.ErrClosed):
+		return errorf(BackendUnavailable, "Storage is unavailable").
+			detailed("nothing was changed; try again shortly").because(err)
+	case errors.Is(err, backends.ErrCorrupt):
+		return errorf(Integrity, "Storage is damaged").
+			detailed("nothing was changed; restore the vault from a backup").because(err)
+	default:
+		return errorf(Internal, "Internal error").because(err)
+	}
+}
+
+// each calls f with every record below prefix, in order.
+func each(ctx context.Context, b backends.Backend, prefix string, f func(backends.Record) error) error {
+	for after := ""; ; {
+		page, err := b.List(ctx, prefix, after, backends.MaxPage)
+		if err != nil {
+			return storageError(err)
+		}
+		for _, r := range page {
+			if err := f(r); err != nil {
+				return err
+			}
+		}
+		if len(page) < backends.MaxPage {
+			return nil
+		}
+		after = page[len(page)-1].Key
+	}
+}

@@ -1,0 +1,163 @@
+// Package vault is Sidevault's domain: which credential occupies which slot, who
+// may set, read and remove it, and what is recorded of that.
+//
+// Every method of [Vault] takes the [Caller] and opens an attempt with it: what
+// the caller may do is checked there, and the outcome, whichever it is, becomes
+// an audit entry. A change and its entry are one commit; a secret leaves only
+// after its read has been counted, and not at all while counts cannot be written:
+// no record, no secret.
+//
+// The package refuses to know how a request came in, how it is answered and which
+// engine stores its records. It sees a [backends.Backend] below, a [Catalog]
+// beside, and is called by api and cmd from above.
+package vault
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/sidevault/sidevault/backends"
+	"github.com/sidevault/sidevault/envs"
+	"github.com/sidevault/sidevault/vault/seal"
+)
+
+// Metrics is the port through which the vault counts what it does. Its methods
+// get names from closed lists only, never a credential's or a caller's.
+type Metrics interface {
+	// Operation counts an audited action with its outcome.
+	Operation(action, outcome string)
+
+	// IntegrityFailure counts a stored record that failed its check.
+	IntegrityFailure()
+}
+
+// Config is what a vault needs.
+type Config struct {
+	Backend    backends.Backend
+	Envs       *envs.Tree
+	Catalog    Catalog
+	Identities []age.Identity // root identities of this host
+	// Trusted is the recipient of the vault's control key, as Init returned it:
+	// what ties this host to one vault, whoever can write the storage.
+	Trusted string
+	Options
+}
+
+// Options are the optional parts of a [Config].
+type Options struct {
+	ReadAudit    ReadAudit        // default ReadsCoalesced
+	KeepVersions int              // of a credential; default 10
+	Now          func() time.Time // default time.Now
+	Logger       *slog.Logger     // default: discard
+	Metrics      Metrics          // default: count nothing
+}
+
+// defaultKeepVersions is how many versions of a credential are kept.
+const defaultKeepVersions = 10
+
+// Vault is an open vault. Its methods may be called concurrently.
+type Vault struct {
+	backend backends.Backend
+	envs    *envs.Tree
+	catalog atomic.Pointer[Catalog]
+	control *seal.Key
+	keys    keyring
+	reads   *readLog
+	keep    int
+	clock   func() time.Time
+	log     *slog.Logger
+	metrics Metrics
+	header  headerDoc
+
+	// slots serialises changes of one slot within this process, so that they
+	// need not fight with compare-and-set. Slots share locks by hash.
+	slots [256]sync.Mutex
+	seed  maphash.Seed
+}
+
+// Open opens a vault that Init has made. The backend remains the caller's to
+// close, after the vault.
+func Open(ctx context.Context, cfg Config) (*Vault, error) {
+	v := &Vault{
+		backend: cfg.Backend, envs: cfg.Envs, keep: cfg.KeepVersions,
+		clock: cfg.Now, log: cfg.Logger, metrics: cfg.Metrics, seed: maphash.MakeSeed(),
+	}
+	v.SetCatalog(cfg.Catalog)
+	if v.keep == 0 {
+		v.keep = defaultKeepVersions
+	}
+	if v.clock == nil {
+		v.clock = time.Now
+	}
+	if v.log == nil {
+		v.log = slog.New(slog.DiscardHandler)
+	}
+	if v.metrics == nil {
+		v.metrics = noMetrics{}
+	}
+	if err := v.unlock(ctx, cfg.Identities, cfg.Trusted); err != nil {
+		return nil, err
+	}
+	v.reads = newReadLog(v, cfg.ReadAudit)
+	return v, nil
+}
+
+// Close flushes the read audit. It waits for that as long as ctx allows, and
+// returns an error if reads remain unrecorded.
+func (v *Vault) Close(ctx context.Context) error {
+	return v.reads.close(ctx)
+}
+
+// SetCatalog replaces the catalog; calls under way end with the one they began
+// with.
+func (v *Vault) SetCatalog(c Catalog) { v.catalog.Store(&c) }
+
+// ID is the vault's own UUID.
+func (v *Vault) ID() string { return v.header.ID }
+
+// Ready returns why the vault cannot serve at the moment, or nil.
+func (v *Vault) Ready(ctx context.Context) error {
+	if _, err := v.backend.Head(ctx); err != nil {
+		return storageError(err)
+	}
+	return v.reads.failing()
+}
+
+// now is the time, in the precision that times are stored and shown with.
+func (v *Vault) now() time.Time { return v.clock().UTC().Truncate(time.Millisecond) }
+
+func (v *Vault) count(action, outcome string) { v.metrics.Operation(action, outcome) }
+
+// lock locks a slot of an org for this process.
+func (v *Vault) lock(org Org, slot Slot) *sync.Mutex {
+	m := &v.slots[maphash.String(v.seed, liveKey(org, slot))%uint64(len(v.slots))]
+	m.Lock()
+	return m
+}
+
+// conflicts bounds how often a change is tried anew because another process
+// changed the slot meanwhile.
+const conflicts = 20
+
+// retry calls change until it does not end in a conflict with another process.
+func retry(change func() error) error {
+	for range conflicts {
+		if err := change(); !errors.Is(err, backends.ErrConflict) {
+			return err
+		}
+	}
+	return errorf(BackendUnavailable, "The credential is being changed too often by others").
+		detailed("nothing was changed; try again shortly")
+}
+
+type noMetrics struct{}
+
+func (noMetrics) Operation(string, string) {}
+func (noMetrics) IntegrityFailure()        {}
