@@ -78,15 +78,6 @@ type AuditEntry struct {
 	Hash backends.Hash
 }
 
-// MarshalJSON prints the entry's members, then seq, prev and hash.
-func (e AuditEntry) MarshalJSON() ([]byte, error) {
-	body, err := e.auditBody.encode()
-	if err != nil {
-		return nil, err
-	}
-	return fmt.Appendf(bytes.TrimSuffix(body, []byte("}")), `,"seq":%d,"prev":"%s","hash":"%s"}`, e.Seq, e.Prev, e.Hash), nil
-}
-
 func (b auditBody) encode() ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)

@@ -311,28 +311,31 @@ type IntegrationChange struct {
 
 // UpdateIntegration enables, disables or, when it was registered, renames a
 // catalog entry for the caller's org.
-func (v *Vault) UpdateIntegration(ctx context.Context, c Caller, key string, change IntegrationChange) (i Integration, err error) {
+func (v *Vault) UpdateIntegration(ctx context.Context, c Caller, key string, change IntegrationChange) (status IntegrationStatus, err error) {
 	a := v.begin(c, ActionUpdateIntegration, Slot{Integration: key})
 	defer func() { err = a.close(ctx, err) }()
 	if err := a.admin(); err != nil {
-		return Integration{}, err
+		return IntegrationStatus{}, err
 	}
 	if err := a.grant(Slot{Integration: key}, true); err != nil {
-		return Integration{}, err
+		return IntegrationStatus{}, err
 	}
 	i, rev, err := v.entry(ctx, c.Org, key)
 	if err != nil {
-		return Integration{}, err
+		return IntegrationStatus{}, err
 	}
 	if i, err = change.apply(i, v.now()); err != nil {
-		return Integration{}, err
+		return IntegrationStatus{}, err
 	}
 	a.note("enabled", i.Enabled)
 	d := entryDoc{Enabled: i.Enabled, CreatedAt: i.CreatedAt, UpdatedAt: i.UpdatedAt}
 	if i.Registered {
 		d.Registered, d.Name, d.Category, d.Description, d.AuthTypes = true, i.Name, i.Category, i.Description, i.AuthTypes
 	}
-	return a.storeEntry(ctx, key, rev, d, i)
+	if i, err = a.storeEntry(ctx, key, rev, d, i); err != nil {
+		return IntegrationStatus{}, err
+	}
+	return v.integrationStatus(ctx, c, i, nil)
 }
 
 func (change IntegrationChange) apply(i Integration, now time.Time) (Integration, error) {

@@ -12,7 +12,7 @@ type RemoveOptions struct {
 	// IfExists makes the removal of nothing a success with Removed.WasNoop.
 	IfExists bool
 	// IfMatch, when not zero, is the revision that the credential must still
-	// have; else the call fails with VersionConflict.
+	// have, or AnyRevision; else the call fails with VersionConflict.
 	IfMatch backends.Revision
 }
 
@@ -52,7 +52,7 @@ func (a *attempt) remove(ctx context.Context, slot Slot, o RemoveOptions) (Remov
 	if err != nil {
 		return Removed{}, err
 	}
-	if o.IfMatch != 0 && cred.Revision != o.IfMatch {
+	if !matches(o.IfMatch, cred.Revision) {
 		return Removed{}, conflict(slot)
 	}
 	at := cred.Revision

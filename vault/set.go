@@ -24,8 +24,20 @@ type SetInput struct {
 	ExpiresAt time.Time // zero: as before, or never
 	Labels    map[string]string
 	// IfMatch, when not zero, is the revision that the credential must still
-	// have; else the call fails with VersionConflict.
+	// have, or AnyRevision; else the call fails with VersionConflict.
 	IfMatch backends.Revision
+}
+
+// Revisions that no credential has, for callers who name none in particular.
+const (
+	AnyRevision backends.Revision = 1<<64 - 1 // matches every credential, but not its absence
+	NoRevision  backends.Revision = 1<<64 - 2 // matches nothing
+)
+
+// matches reports whether a credential of that revision (0: none) satisfies a
+// caller's condition.
+func matches(condition, at backends.Revision) bool {
+	return condition == 0 || condition == at || condition == AnyRevision && at != 0
 }
 
 // SetResult says what Set did.
@@ -70,7 +82,7 @@ func (a *attempt) set(ctx context.Context, slot Slot, in SetInput, key *seal.Key
 	if err != nil && !created {
 		return SetResult{}, err
 	}
-	if in.IfMatch != 0 && cred.Revision != in.IfMatch {
+	if !matches(in.IfMatch, cred.Revision) {
 		return SetResult{}, conflict(slot)
 	}
 	now := v.now()

@@ -1,0 +1,127 @@
+package rest
+
+import (
+	"net"
+	"strings"
+	"sync"
+
+	"github.com/gin-gonic/gin"
+	"golang.org/x/time/rate"
+
+	"github.com/sidevault/sidevault/api/wire"
+	"github.com/sidevault/sidevault/vault"
+	"github.com/sidevault/sidevault/vault/secret"
+)
+
+// serve runs a route: query, authentication, handler, answer.
+func (s *server) serve(rt route) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		r := requestOf(c)
+		a, err := s.run(r, rt)
+		switch {
+		case err != nil:
+			s.fail(r, err)
+		case a.status != 0:
+			s.write(r, a)
+		}
+	}
+}
+
+func (s *server) run(r *request, rt route) (answer, error) {
+	if !rt.open {
+		if err := s.authenticate(r); err != nil {
+			return answer{}, err
+		}
+	}
+	if err := r.parseQuery(rt.query); err != nil {
+		return answer{}, err
+	}
+	return rt.do(r)
+}
+
+// authenticate sets the request's caller from its API key. A peer that failed
+// too often is told to wait, but never one with a valid key: on loopback every
+// program has the same address.
+func (s *server) authenticate(r *request) error {
+	key, err := bearer(r.gin.Request.Header.Values("Authorization"))
+	if err != nil {
+		return err
+	}
+	origin := r.caller.Origin
+	caller, err := s.vault.Authenticate(r.ctx(), key)
+	if vault.KindOf(err) == vault.Unauthorized {
+		s.metrics.authFailures.Inc()
+		if !s.failures.allow(origin.Peer) {
+			return &vault.Error{Kind: vault.RateLimited, Msg: "Too many failed authentications", Details: "wait a second, and check the key", Err: err}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	caller.Origin = origin
+	r.caller = caller
+	return checkTenant(r)
+}
+
+// bearer reads the key from an Authorization header (RFC 6750, section 2.1), or
+// from one that is the bare key.
+func bearer(headers []string) (secret.Value, error) {
+	if len(headers) == 0 || headers[0] == "" {
+		return secret.Value{}, &vault.Error{Kind: vault.Unauthorized, Msg: "Authentication required", Details: "send an API key as Authorization: Bearer KEY"}
+	}
+	if len(headers) > 1 {
+		return secret.Value{}, invalid("There is more than one Authorization header", "send one")
+	}
+	scheme, key, found := strings.Cut(headers[0], " ")
+	if !found {
+		return secret.New(headers[0]), nil
+	}
+	if !strings.EqualFold(scheme, "Bearer") {
+		return secret.Value{}, &vault.Error{Kind: vault.Unauthorized, Msg: "Authentication failed", Details: "the Authorization scheme must be Bearer"}
+	}
+	return secret.New(strings.TrimSpace(key)), nil
+}
+
+// checkTenant holds an X-Tenantid header to the caller's own org.
+func checkTenant(r *request) error {
+	for _, tenant := range r.gin.Request.Header.Values(wire.HeaderTenantID) {
+		if !strings.EqualFold(tenant, r.caller.Org.ID) && tenant != r.caller.Org.Slug {
+			return forbidden("The X-Tenantid header names another tenant", "it must be the caller's own org, as in GET /v1/whoami, or left out")
+		}
+	}
+	return nil
+}
+
+// Failed authentications that one peer may make: a burst, then one a second.
+const (
+	failureBurst = 20
+	failureRate  = 1
+	// maxPeers bounds the peers that are remembered; beyond it all are forgotten.
+	maxPeers = 10_000
+)
+
+// failures limits failed authentications by peer.
+type failures struct {
+	mu    sync.Mutex
+	peers map[string]*rate.Limiter
+}
+
+func newFailures() *failures { return &failures{peers: map[string]*rate.Limiter{}} }
+
+// allow counts one failure and reports whether the peer may still be told so.
+func (f *failures) allow(peer string) bool {
+	if host, _, err := net.SplitHostPort(peer); err == nil {
+		peer = host
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	limiter, known := f.peers[peer]
+	if !known {
+		if len(f.peers) >= maxPeers {
+			clear(f.peers)
+		}
+		limiter = rate.NewLimiter(failureRate, failureBurst)
+		f.peers[peer] = limiter
+	}
+	return limiter.Allow()
+}

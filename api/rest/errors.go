@@ -1,0 +1,100 @@
+package rest
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/sidevault/sidevault/api/wire"
+	"github.com/sidevault/sidevault/vault"
+)
+
+// statuses maps every kind of error to its status. The code is the kind's name in
+// UPPER_SNAKE. No other file of this package mentions a status for an error.
+var statuses = map[vault.Kind]int{
+	vault.Internal:             http.StatusInternalServerError,
+	vault.InvalidRequest:       http.StatusBadRequest,
+	vault.ValidationFailed:     http.StatusUnprocessableEntity,
+	vault.InvalidCredentials:   http.StatusBadRequest,
+	vault.IntegrationDisabled:  http.StatusBadRequest,
+	vault.Unauthorized:         http.StatusUnauthorized,
+	vault.ForbiddenAdminScope:  http.StatusForbidden,
+	vault.Forbidden:            http.StatusForbidden,
+	vault.IntegrationNotFound:  http.StatusNotFound,
+	vault.CredentialNotFound:   http.StatusNotFound,
+	vault.KeyNotFound:          http.StatusNotFound,
+	vault.CredentialDeleted:    http.StatusConflict,
+	vault.CredentialExists:     http.StatusConflict,
+	vault.IntegrationExists:    http.StatusConflict,
+	vault.CredentialInactive:   http.StatusConflict,
+	vault.CredentialExpired:    http.StatusConflict,
+	vault.VersionConflict:      http.StatusPreconditionFailed,
+	vault.PayloadTooLarge:      http.StatusRequestEntityTooLarge,
+	vault.RateLimited:          http.StatusTooManyRequests,
+	vault.ToolSetupFailed:      http.StatusInternalServerError,
+	vault.Integrity:            http.StatusInternalServerError,
+	vault.EnvironmentLocked:    http.StatusServiceUnavailable,
+	vault.ValidatorUnavailable: http.StatusServiceUnavailable,
+	vault.BackendUnavailable:   http.StatusServiceUnavailable,
+}
+
+// retryAfter is the Retry-After of the kinds that pass by themselves, in seconds.
+var retryAfter = map[vault.Kind]string{
+	vault.RateLimited:          "1",
+	vault.BackendUnavailable:   "1",
+	vault.ValidatorUnavailable: "1",
+}
+
+func code(k vault.Kind) string { return strings.ToUpper(k.String()) }
+
+// fail answers with err. The text of what is not the vault's own error stays in
+// the log.
+func (s *server) fail(r *request, err error) {
+	e, ok := errors.AsType[*vault.Error](err)
+	if !ok || e.Kind == vault.Internal {
+		s.log.ErrorContext(r.ctx(), "internal error", "request_id", r.id(), "route", r.route(), "err", err)
+		e = &vault.Error{Msg: "Internal error", Details: "the log has more, under this request's ID"}
+	} else if e.Err != nil {
+		s.log.WarnContext(r.ctx(), "request refused", "request_id", r.id(), "route", r.route(), "code", e.Kind.String(), "err", e.Err)
+	}
+	if seconds, ok := retryAfter[e.Kind]; ok {
+		r.gin.Header("Retry-After", seconds)
+	}
+	if e.Kind == vault.Unauthorized {
+		r.gin.Header("WWW-Authenticate", "Bearer")
+	}
+	s.failWith(r, statuses[e.Kind], e)
+}
+
+func (s *server) failWith(r *request, status int, e *vault.Error) {
+	body := wire.Failure{
+		Error:     wire.Error{Code: code(e.Kind), Message: e.Msg, Details: e.Details},
+		RequestID: r.id(),
+		Timestamp: wire.Time(time.Now()),
+	}
+	for _, f := range e.Fields {
+		body.Detail = append(body.Detail, wire.Detail{Loc: append([]string{"body"}, f.Path...), Msg: f.Msg, Type: f.Code})
+	}
+	s.write(r, answer{status: status, body: body})
+	r.gin.Abort()
+}
+
+// noRoute and noMethod answer for what is not in the table of routes.
+func (s *server) noRoute(c *gin.Context) {
+	s.failWith(requestOf(c), http.StatusNotFound, &vault.Error{
+		Kind: vault.InvalidRequest, Msg: "There is no such path", Details: "GET /openapi.yaml describes every path",
+	})
+}
+
+func (s *server) noMethod(c *gin.Context) {
+	s.failWith(requestOf(c), http.StatusMethodNotAllowed, &vault.Error{
+		Kind: vault.InvalidRequest, Msg: "This path does not take this method", Details: "it takes: " + c.Writer.Header().Get("Allow"),
+	})
+}
+
+func invalid(msg, details string) error {
+	return &vault.Error{Kind: vault.InvalidRequest, Msg: msg, Details: details}
+}

@@ -1,0 +1,26 @@
+package rest
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are the server's own. Their labels hold patterns of routes, methods and
+// statuses: never a name out of a request.
+type metrics struct {
+	requests     *prometheus.HistogramVec
+	authFailures prometheus.Counter
+}
+
+func newMetrics(registry *prometheus.Registry) *metrics {
+	m := &metrics{
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "sidevault_http_request_duration_seconds",
+			Help:    "Time to answer HTTP requests.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5},
+		}, []string{"route", "method", "status"}),
+		authFailures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sidevault_authentication_failures_total",
+			Help: "Requests with an unknown, revoked or expired key.",
+		}),
+	}
+	registry.MustRegister(m.requests, m.authFailures)
+	return m
+}

@@ -1,0 +1,313 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/sidevault/sidevault/backends"
+	"github.com/sidevault/sidevault/vault"
+	"github.com/sidevault/sidevault/vault/suggest"
+)
+
+// maxBody is how many bytes of a request's body are read.
+const maxBody = 256 << 10
+
+// request is a request on its way through the handlers.
+type request struct {
+	gin    *gin.Context
+	caller vault.Caller
+	query  url.Values
+}
+
+const requestKey = "request"
+
+// requestOf returns the request that identify has made.
+func requestOf(c *gin.Context) *request { return c.MustGet(requestKey).(*request) }
+
+func (r *request) ctx() context.Context { return r.gin.Request.Context() }
+func (r *request) id() string           { return r.caller.Origin.RequestID }
+
+// route is the pattern that the request matched: unlike the path, a name of ours.
+func (r *request) route() string {
+	if p := r.gin.FullPath(); p != "" {
+		return p
+	}
+	return "none"
+}
+
+func (r *request) integration() string { return r.gin.Param("integration") }
+
+// parseQuery holds the query to the parameters that the route takes, each at most
+// once.
+func (r *request) parseQuery(takes []string) error {
+	values, err := url.ParseQuery(r.gin.Request.URL.RawQuery)
+	if err != nil {
+		return invalid("The query string is malformed", "percent-encode what is not a letter or a digit")
+	}
+	for name, given := range values {
+		if !slices.Contains(takes, name) {
+			return invalid(fmt.Sprintf("Unknown query parameter %q%s", clip(name), suggest.Hint(name, takes)), knownParameters(takes))
+		}
+		if len(given) > 1 {
+			return invalid(fmt.Sprintf("The query parameter %s is given %d times", name, len(given)), "give it once")
+		}
+		if !utf8.ValidString(given[0]) || strings.ContainsRune(given[0], 0) {
+			return invalid(fmt.Sprintf("The query parameter %s holds a NUL or is not UTF-8", name), "")
+		}
+	}
+	r.query = values
+	return nil
+}
+
+func knownParameters(takes []string) string {
+	if len(takes) == 0 {
+		return "this operation takes none"
+	}
+	return "this operation takes: " + strings.Join(takes, ", ")
+}
+
+// clip keeps foreign names short in messages; %q escapes what does not print.
+func clip(s string) string {
+	if r := []rune(s); len(r) > 64 {
+		return string(r[:64]) + "…"
+	}
+	return s
+}
+
+// param returns a query parameter, or nil when it is not given.
+func (r *request) param(name string) *string {
+	if v, ok := r.query[name]; ok {
+		return &v[0]
+	}
+	return nil
+}
+
+// boolean reads a query parameter that is true or false; nil when not given.
+func (r *request) boolean(name string) (*bool, error) {
+	p := r.param(name)
+	if p == nil {
+		return nil, nil
+	}
+	if *p != "true" && *p != "false" {
+		return nil, invalid(fmt.Sprintf("The query parameter %s is %q", name, clip(*p)), "it must be true or false")
+	}
+	value := *p == "true"
+	return &value, nil
+}
+
+// flag is boolean with a default.
+func (r *request) flag(name string, otherwise bool) (bool, error) {
+	b, err := r.boolean(name)
+	if b == nil {
+		return otherwise, err
+	}
+	return *b, err
+}
+
+// number reads a query parameter that is a whole number from low to high.
+func (r *request) number(name string, otherwise, low, high uint64) (uint64, error) {
+	p := r.param(name)
+	if p == nil {
+		return otherwise, nil
+	}
+	n, err := strconv.ParseUint(*p, 10, 64)
+	if err != nil || n < low || n > high {
+		return 0, invalid(fmt.Sprintf("The query parameter %s is %q", name, clip(*p)), fmt.Sprintf("it must be a whole number from %d to %d", low, high))
+	}
+	return n, nil
+}
+
+// time reads a query parameter that is an RFC 3339 time; zero when not given.
+func (r *request) time(name string) (time.Time, error) {
+	p := r.param(name)
+	if p == nil {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339Nano, *p)
+	if err != nil {
+		return time.Time{}, invalid(fmt.Sprintf("The query parameter %s is %q", name, clip(*p)), "it must be an RFC 3339 time, as in 2026-04-29T14:00:00Z")
+	}
+	return at, nil
+}
+
+// name reads a query parameter that must not be empty; "" when not given.
+func (r *request) name(name string) (string, error) {
+	p := r.param(name)
+	if p == nil {
+		return "", nil
+	}
+	if *p == "" {
+		return "", invalid(fmt.Sprintf("The query parameter %s is empty", name), "give it a value or leave it out")
+	}
+	return *p, nil
+}
+
+// slot returns the slot that the path and the query name.
+func (s *server) slot(r *request) (vault.Slot, error) {
+	name, err := r.name("name")
+	if err != nil {
+		return vault.Slot{}, err
+	}
+	return s.vault.Slot(r.integration(), r.param("environment"), name)
+}
+
+// ifMatch reads the If-Match header (RFC 9110, section 13.1.1): one entity tag,
+// or an asterisk for any. A tag that is not one of ours matches nothing.
+func (r *request) ifMatch() (backends.Revision, error) {
+	given := r.gin.Request.Header.Values("If-Match")
+	if len(given) == 0 {
+		return 0, nil
+	}
+	tag := strings.TrimSpace(given[0])
+	if tag == "*" {
+		return vault.AnyRevision, nil
+	}
+	inner, ok := strings.CutPrefix(tag, `"`)
+	inner, closed := strings.CutSuffix(inner, `"`)
+	if len(given) > 1 || !ok || !closed || strings.Contains(inner, `"`) {
+		return 0, invalid("The If-Match header is malformed", `give one ETag as it was received, quotes and all, as in If-Match: "42"`)
+	}
+	revision, err := strconv.ParseUint(inner, 10, 64)
+	if err != nil || revision == 0 {
+		return vault.NoRevision, nil
+	}
+	return backends.Revision(revision), nil
+}
+
+func etag(revision backends.Revision) string {
+	return `"` + strconv.FormatUint(uint64(revision), 10) + `"`
+}
+
+// read decodes the body into to: one JSON object, UTF-8, no member twice, no
+// unknown member. The decoder's own errors can quote the body, so their text is
+// dropped; what is said names the member.
+func (r *request) read(to any) error {
+	body, err := r.body()
+	if err != nil {
+		return err
+	}
+	if len(body) == 0 {
+		return invalid("The request has no body", "send a JSON object")
+	}
+	err = json.Unmarshal(body, to, json.RejectUnknownMembers(true))
+	if err == nil {
+		return nil
+	}
+	return decodeError(err, to)
+}
+
+// readNothing accepts an absent body and an empty object, which clients send with
+// DELETE.
+func (r *request) readNothing() error {
+	body, err := r.body()
+	if err != nil || len(body) == 0 {
+		return err
+	}
+	return r.decodeEmpty(body)
+}
+
+func (r *request) decodeEmpty(body []byte) error {
+	var nothing struct{}
+	if json.Unmarshal(body, &nothing, json.RejectUnknownMembers(true)) != nil {
+		return invalid("This operation takes no body", "send none, or {}")
+	}
+	return nil
+}
+
+func (r *request) body() ([]byte, error) {
+	if t := r.gin.GetHeader("Content-Type"); t != "" {
+		if media, _, err := mime.ParseMediaType(t); err != nil || media != "application/json" {
+			return nil, invalid("The Content-Type is not application/json", "send JSON with Content-Type: application/json")
+		}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(r.gin.Writer, r.gin.Request.Body, maxBody))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, &vault.Error{Kind: vault.PayloadTooLarge, Msg: "The request body is too large", Details: fmt.Sprintf("at most %d bytes are read", maxBody)}
+	}
+	if err != nil {
+		return nil, invalid("The request body could not be read", "it ended early or came too slowly").(*vault.Error)
+	}
+	return body, nil
+}
+
+// decodeError says what is wrong with a body without quoting any value of it.
+func decodeError(err error, to any) error {
+	semantic, ok := errors.AsType[*json.SemanticError](err)
+	if !ok {
+		return syntaxError(err)
+	}
+	path := pointerPath(semantic.JSONPointer)
+	where := clip(strings.Join(path, "."))
+	if errors.Is(err, json.ErrUnknownName) {
+		names := memberNames(to)
+		return invalid(fmt.Sprintf("Unknown field %q%s", where, suggest.Hint(where, names)), "the fields are: "+strings.Join(names, ", "))
+	}
+	if where == "" {
+		return invalid("The request body is not a JSON object", "")
+	}
+	msg := where + " has the wrong type"
+	if semantic.GoType != nil && semantic.GoType.String() == "wire.Time" {
+		msg = where + " is not an RFC 3339 time, as in 2026-04-29T14:00:00Z"
+	} else if semantic.GoType != nil {
+		msg += ": it must be " + jsonType(semantic.GoType)
+	}
+	return &vault.Error{Kind: vault.ValidationFailed, Msg: msg, Fields: []vault.FieldError{{Path: path, Code: "wrong_type", Msg: msg}}}
+}
+
+func syntaxError(err error) error {
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return invalid("The request body has a field twice", "give each field once")
+	default:
+		if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+			return invalid(fmt.Sprintf("The request body is not valid JSON (at byte %d)", e.ByteOffset), "send one JSON object in UTF-8")
+		}
+		return invalid("The request body is not valid JSON", "send one JSON object in UTF-8")
+	}
+}
+
+func pointerPath(p jsontext.Pointer) []string {
+	return slices.Collect(p.Tokens())
+}
+
+// memberNames returns the JSON names of a struct's fields.
+func memberNames(to any) []string {
+	var names []string
+	t := reflect.TypeOf(to).Elem()
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
+}
+
+func jsonType(t reflect.Type) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "an array of strings"
+	case reflect.Map:
+		return "an object of strings"
+	default:
+		return "a string"
+	}
+}

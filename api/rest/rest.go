@@ -1,0 +1,72 @@
+// Package rest serves Sidevault's HTTP API. It turns requests into calls of the
+// vault and their outcome into JSON; api/openapi.yaml is the contract, [wire] has
+// the types. Every route stands in one table (routes.go), every error's status in
+// another (errors.go).
+//
+// A request passes, in this order: its ID, the recovery from panics, the count
+// and the log line, the checks against browsers and foreign hosts, the check of
+// its query against the route's parameters, the authentication, the handler. A
+// request that fails one of them has reached none of the later ones.
+//
+// Secrets are written by one encoder, for the two answers that hold one (see
+// encode.go). Request bodies, query strings and header values are never logged.
+package rest
+
+import (
+	"log/slog"
+	"net/http"
+	"net/netip"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sidevault/sidevault/vault"
+)
+
+// Config is what a server needs.
+type Config struct {
+	Vault    *vault.Vault
+	Registry *prometheus.Registry // what /metrics shows; the server adds its own
+	Logger   *slog.Logger
+	Options
+}
+
+// Options are the optional parts of a [Config].
+type Options struct {
+	// TrustedProxies are the peers whose X-Forwarded-For and Forwarded headers
+	// are put up with. From any other, requests that carry one are refused.
+	TrustedProxies []netip.Prefix
+}
+
+type server struct {
+	vault    *vault.Vault
+	log      *slog.Logger
+	registry *prometheus.Registry
+	metrics  *metrics
+	proxies  []netip.Prefix
+	failures *failures
+}
+
+// New returns the handler of the whole API.
+func New(cfg Config) http.Handler {
+	s := &server{
+		vault: cfg.Vault, log: cfg.Logger, registry: cfg.Registry, metrics: newMetrics(cfg.Registry),
+		proxies: cfg.TrustedProxies, failures: newFailures(),
+	}
+	gin.SetMode(gin.ReleaseMode)
+	engine := gin.New()
+	engine.HandleMethodNotAllowed = true
+	engine.RedirectTrailingSlash = false
+	// Parameters are split before they are unescaped, so an encoded slash stays
+	// part of the one it stands in.
+	engine.UseRawPath = true
+	engine.Use(s.identify, s.observe, s.recover, s.guard)
+	engine.NoRoute(s.noRoute)
+	engine.NoMethod(s.noMethod)
+	for _, r := range s.routes() {
+		for _, base := range r.bases() {
+			engine.Handle(r.method, base+r.path, s.serve(r))
+		}
+	}
+	return engine
+}

@@ -1,0 +1,56 @@
+package rest
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/sidevault/sidevault/api"
+	"github.com/sidevault/sidevault/api/wire"
+	"github.com/sidevault/sidevault/vault"
+)
+
+// health answers that the process serves requests.
+func (s *server) health(*request) (answer, error) {
+	return answer{status: http.StatusOK, body: wire.Health{Status: "ok"}}, nil
+}
+
+// ready answers whether the vault can serve, and which part of it cannot.
+func (s *server) ready(r *request) (answer, error) {
+	check := wire.Check{Name: "vault", Status: "ok"}
+	err := s.vault.Ready(r.ctx())
+	if err == nil {
+		return answer{status: http.StatusOK, body: wire.Health{Status: "ok", Checks: []wire.Check{check}}}, nil
+	}
+	check.Status, check.Reason = "unavailable", "internal error"
+	if e, known := errors.AsType[*vault.Error](err); known {
+		check.Reason = e.Msg
+	}
+	s.log.WarnContext(r.ctx(), "not ready", "request_id", r.id(), "err", err)
+	return answer{status: statuses[vault.BackendUnavailable], body: wire.Health{Status: "unavailable", Checks: []wire.Check{check}}}, nil
+}
+
+// showMetrics and showContract write their own bodies, which are not JSON.
+func (s *server) showMetrics(r *request) (answer, error) {
+	promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}).ServeHTTP(r.gin.Writer, r.gin.Request)
+	return answer{}, nil
+}
+
+func (s *server) showContract(r *request) (answer, error) {
+	r.gin.Data(http.StatusOK, "application/yaml; charset=utf-8", api.OpenAPI())
+	return answer{}, nil
+}
+
+func now() time.Time { return time.Now() }
+
+// moment is a time from the wire, in the precision that times are stored with.
+func moment(t wire.Time) time.Time { return time.Time(t).UTC().Truncate(time.Millisecond) }
+
+// wireTime is a time out of an audit entry, which has the format of the wire.
+func wireTime(s string) (t wire.Time) {
+	// An entry whose time does not parse is shown with the zero time.
+	_ = t.UnmarshalText([]byte(s))
+	return t
+}

@@ -1,0 +1,56 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/sidevault/sidevault/backends"
+)
+
+// RawExport is a credential as it is stored: what the stock age command needs to
+// get it back.
+type RawExport struct {
+	Credential Credential
+	Record     []byte   // age file of the current version
+	Keys       [][]byte // age files of the scope's keys, newest first
+}
+
+// ExportRaw returns the stored record of the slot's credential and the key files
+// of its scope, all of them ciphertext. It is for whoever holds the storage, and
+// is audited as such.
+func (v *Vault) ExportRaw(ctx context.Context, org string, slot Slot) (RawExport, error) {
+	var o orgDoc
+	if _, err := v.document(ctx, orgKey(org), &o); err != nil {
+		if errors.Is(err, backends.ErrNotFound) {
+			return RawExport{}, errorf(InvalidRequest, "Unknown org %q", clip(org))
+		}
+		return RawExport{}, err
+	}
+	cred, err := v.live(ctx, Org(o), slot)
+	if errors.Is(err, backends.ErrNotFound) {
+		return RawExport{}, errorf(CredentialNotFound, "Credential not found").detailed("No credential exists for %s", slot)
+	}
+	if err != nil {
+		return RawExport{}, err
+	}
+	record, err := v.backend.Get(ctx, recordKey(Org(o), cred.ID, cred.Version))
+	if err != nil {
+		return RawExport{}, storageError(err)
+	}
+	export := RawExport{Credential: cred, Record: record.Value}
+	err = each(ctx, v.backend, "keyfile/"+segment(slot.Scope)+"/", func(r backends.Record) error {
+		export.Keys = slices.Insert(export.Keys, 0, r.Value)
+		return nil
+	})
+	if err != nil {
+		return RawExport{}, err
+	}
+	entry := systemEntry(ActionExport, targetIntegration, slot.Integration)
+	entry.Environment, entry.Name, entry.Org = slot.Scope.Ptr(), slot.Name, org
+	entry.CredentialID, entry.Version = string(cred.ID), cred.Version
+	if err := v.appendEntries(ctx, entry); err != nil {
+		return RawExport{}, storageError(err)
+	}
+	return export, nil
+}
