@@ -93,16 +93,19 @@ type Backend interface {
 
 	// List returns the records whose keys begin with prefix and are greater
 	// than after ("" for all), in the order of the keys' bytes, at most limit
-	// of them (1 to MaxPage). Fewer than limit means that there are no more.
+	// of them (1 to MaxPage, else ErrInvalid). Fewer than limit means that
+	// there are no more.
 	List(ctx context.Context, prefix, after string, limit int) ([]Record, error)
 
 	// Commit applies the batch whole, durably and at one revision, which it
 	// returns; or it returns an error and, but for ErrUnknownOutcome, nothing
-	// was applied. The batch is not kept: its slices may be reused afterwards.
+	// was applied. Every commit takes a revision, also one of entries or checks
+	// alone. The batch is not kept: its slices may be reused afterwards.
 	Commit(ctx context.Context, b Batch) (Revision, error)
 
 	// Log returns the log entries numbered above after, ascending, at most
-	// limit of them (1 to MaxPage). It does not verify the chain.
+	// limit of them (1 to MaxPage, else ErrInvalid). It does not verify the
+	// chain.
 	Log(ctx context.Context, after uint64, limit int) ([]Entry, error)
 
 	// Head returns the revision of the last commit and the last log entry's
@@ -111,7 +114,8 @@ type Backend interface {
 
 	// Watch reports each commit above the revision after that changed a key,
 	// once and in order; after must be from Head, Commit or an Event. It
-	// returns ErrCompacted when the events since then are gone. The channel is
+	// returns ErrCompacted when the events since then are gone, or when after is
+	// above the head (storage was restored from a backup). The channel is
 	// closed when ctx ends, when the backend closes, and when the receiver
 	// falls too far behind: watch again from the last Event's revision.
 	Watch(ctx context.Context, after Revision) (<-chan Event, error)
