@@ -17,7 +17,6 @@ import (
 
 // Limits on an entry's texts, in characters; maxPattern in bytes.
 const (
-	maxLine        = 100
 	maxDescription = 500
 	maxRotation    = 2000
 	maxURL         = 1000
@@ -25,7 +24,7 @@ const (
 )
 
 var (
-	slugRE  = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
+	slugRE  = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$`)
 	fieldRE = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 )
 
@@ -39,7 +38,7 @@ func checkKey(s string) error {
 
 func checkSlug(s string) error {
 	if !slugRE.MatchString(s) {
-		return fmt.Errorf("%s: 1 to 64 of a-z 0-9 _ -, a letter or digit first", quote(s))
+		return fmt.Errorf("%s: 1 to 63 of a-z 0-9 _ -, a letter or digit first and last", quote(s))
 	}
 	return nil
 }
@@ -66,12 +65,12 @@ func checkURL(s string) error {
 	return nil
 }
 
-// checkLine accepts what fits one line of a list that people read.
-func checkLine(s string) error {
-	if strings.TrimSpace(s) != s || !printable(s, "") {
-		return fmt.Errorf("%s: one line of printable text is expected", quote(s))
+// checkName accepts what the vault accepts of a registered entry's name.
+func checkName(s string) error {
+	if s == "" || len(s) > vault.MaxName || strings.TrimSpace(s) != s || !printable(s, "") {
+		return fmt.Errorf("%s: 1 to %d bytes of printable text, without space at its ends", quote(s), vault.MaxName)
 	}
-	return checkLength(s, maxLine)
+	return nil
 }
 
 // prose reads a paragraph or several, less the white space around them.

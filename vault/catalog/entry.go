@@ -28,10 +28,10 @@ func (r *reader) top(n ast.Node) {
 // entry reads one integration. An entry without a usable key is reported and
 // dropped; with any other problem it is kept, so that references to it hold.
 func (r *reader) entry(n ast.Node) error {
-	e := entry{at: r.start(n), Integration: vault.Integration{Enabled: true}}
+	e := entry{at: r.start(n), Integration: vault.Integration{Category: "custom", Enabled: true}}
 	seen, err := r.mapping(n, []member{
 		{"key", checked(&e.Key, checkKey)},
-		{"name", checked(&e.Name, checkLine)},
+		{"name", checked(&e.Name, checkName)},
 		{"category", checked(&e.Category, checkSlug)},
 		{"description", prose(&e.Description, maxDescription)},
 		{"docs", checked(&e.Docs, checkURL)},
@@ -45,9 +45,12 @@ func (r *reader) entry(n ast.Node) error {
 	if err != nil {
 		return err
 	}
-	r.require(e.at, "an integration", seen, "key", "name", "category")
+	r.require(e.at, "an integration", seen, "key")
 	if at, ok := seen["key"]; ok {
 		e.at = at
+	}
+	if e.Name == "" {
+		e.Name = e.Key
 	}
 	if _, ok := seen["credentialOf"]; ok {
 		r.refuseOwn(seen)
@@ -56,11 +59,9 @@ func (r *reader) entry(n ast.Node) error {
 	return nil
 }
 
-func (r *reader) require(at place, what string, seen map[string]place, keys ...string) {
-	for _, key := range keys {
-		if _, ok := seen[key]; !ok {
-			r.fail(at, "%s without a %s", what, key)
-		}
+func (r *reader) require(at place, what string, seen map[string]place, key string) {
+	if _, ok := seen[key]; !ok {
+		r.fail(at, "%s without a %s", what, key)
 	}
 }
 

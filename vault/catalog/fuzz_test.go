@@ -46,7 +46,7 @@ func FuzzParse(f *testing.F) {
 
 func checkSound(t *testing.T, in vault.Integration) {
 	t.Helper()
-	if checkKey(in.Key) != nil || checkLine(in.Name) != nil || checkSlug(in.Category) != nil || len(in.Fields) > vault.MaxFields {
+	if checkKey(in.Key) != nil || checkName(in.Name) != nil || checkSlug(in.Category) != nil || len(in.Fields) > vault.MaxFields {
 		t.Errorf("accepted %+v", in)
 	}
 	for _, f := range in.Fields {

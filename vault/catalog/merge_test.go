@@ -84,8 +84,8 @@ integrations:
 }
 
 func TestEntryDefaults(t *testing.T) {
-	got, _ := mustParse(t, "integrations: [{key: a, name: A, category: b}]").Lookup("a")
-	want := vault.Integration{Key: "a", Name: "A", Category: "b", Enabled: true}
+	got, _ := mustParse(t, "integrations: [{key: a}]").Lookup("a")
+	want := vault.Integration{Key: "a", Name: "a", Category: "custom", Enabled: true}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

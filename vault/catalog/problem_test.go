@@ -38,25 +38,23 @@ func TestProblems(t *testing.T) {
 		"unknown in a field":  {entryOf("fields:", "  - name: a", "    requird: true"), `c.yaml:7:9: unknown key "requird" (did you mean "required"?)`},
 
 		"no key":      {"integrations:\n  - name: A\n    category: b\n", `c.yaml:2:5: an integration without a key`},
-		"no name":     {"integrations:\n  - {key: a, category: b}\n", `c.yaml:2:5: an integration without a name`},
-		"no category": {"integrations:\n  - key: a\n    name: b\n", `c.yaml:2:5: an integration without a category`},
-		"empty entry": {"integrations: [{}]", "c.yaml:1:16: an integration without a key\nc.yaml:1:16: an integration without a name\nc.yaml:1:16: an integration without a category"},
+		"empty entry": {"integrations: [{}]", "c.yaml:1:16: an integration without a key"},
 
 		"key":               {"integrations: [{key: a b, name: A, category: b}]", `c.yaml:1:22: key: "a b": 1 to 255 of A-Z a-z 0-9 . _ -, a letter or digit first; credentials and categories are reserved`},
 		"reserved key":      {"integrations: [{key: credentials, name: A, category: b}]", `c.yaml:1:22: key: "credentials": 1 to 255 of A-Z a-z 0-9 . _ -, a letter or digit first; credentials and categories are reserved`},
 		"key is a number":   {"integrations: [{key: 12, name: A, category: b}]", `c.yaml:1:22: key: text is expected, not the number 12 (quote it)`},
 		"entry twice":       {"integrations:\n  - {key: a, name: A, category: b}\n  - {key: a, name: A, category: b}", `c.yaml:3:6: key: "a" has an entry in this file already, on line 2`},
 		"name is a boolean": {"integrations: [{key: a, name: true, category: b}]", `c.yaml:1:31: name: text is expected, not the boolean true (quote it)`},
-		"empty name":        {`integrations: [{key: a, name: "", category: b}]`, `c.yaml:1:31: name: 1 to 100 characters, not 0`},
-		"name over lines":   {`integrations: [{key: a, name: "b\nc", category: b}]`, `c.yaml:1:31: name: "b\nc": one line of printable text is expected`},
-		"category":          {"integrations: [{key: a, name: A, category: CRM}]", `c.yaml:1:44: category: "CRM": 1 to 64 of a-z 0-9 _ -, a letter or digit first`},
+		"empty name":        {`integrations: [{key: a, name: "", category: b}]`, `c.yaml:1:31: name: "": 1 to 128 bytes of printable text, without space at its ends`},
+		"name over lines":   {`integrations: [{key: a, name: "b\nc", category: b}]`, `c.yaml:1:31: name: "b\nc": 1 to 128 bytes of printable text, without space at its ends`},
+		"category":          {"integrations: [{key: a, name: A, category: CRM}]", `c.yaml:1:44: category: "CRM": 1 to 63 of a-z 0-9 _ -, a letter or digit first and last`},
 		"no description":    {entryOf("description:"), `c.yaml:5:5: description: text is expected, not nothing`},
 		"description":       {entryOf("description: " + long), `c.yaml:5:18: description: 1 to 500 characters, not 600`},
 		"hidden text":       {entryOf(`rotation: "a\u202eb"`), `c.yaml:5:15: rotation: printable text is expected`},
 		"docs":              {entryOf("docs: http://acme.example"), `c.yaml:5:11: docs: "http://acme.example": an https URL is expected`},
 		"docs with a user":  {entryOf("docs: https://me@acme.example"), `c.yaml:5:11: docs: "https://me@acme.example": an https URL is expected`},
 		"enabled":           {entryOf("enabled: yes"), `c.yaml:5:14: enabled: true or false is expected, not "yes"`},
-		"authTypes":         {entryOf("authTypes: [Basic, api_key, api_key]"), "c.yaml:5:17: authTypes: \"Basic\": 1 to 64 of a-z 0-9 _ -, a letter or digit first\nc.yaml:5:33: authTypes: \"api_key\" is given twice"},
+		"authTypes":         {entryOf("authTypes: [Basic, api_key, api_key]"), "c.yaml:5:17: authTypes: \"Basic\": 1 to 63 of a-z 0-9 _ -, a letter or digit first and last\nc.yaml:5:33: authTypes: \"api_key\" is given twice"},
 		"authTypes as text": {entryOf("authTypes: basic"), `c.yaml:5:16: authTypes: a list is expected, not "basic"`},
 
 		"environments":       {entryOf("environments: [Prod, dev, dev]"), "c.yaml:5:20: environments: \"Prod\": 1 to 63 of a-z 0-9 -, a letter or digit first and last\nc.yaml:5:31: environments: \"dev\" is given twice"},
@@ -129,18 +127,18 @@ func TestProblemsOfAFileTogether(t *testing.T) {
     category: ""
     fields:
       - {name: x, secrt: false}
+      - secret: false
 `))
-	want := `c.yaml:2:5: an integration without a name
-c.yaml:2:5: an integration without a category
-c.yaml:3:19: credentialOf: no integration has the key "none"
+	want := `c.yaml:3:19: credentialOf: no integration has the key "none"
 c.yaml:4:5: unknown key "naem_"
-c.yaml:7:15: category: "": 1 to 64 of a-z 0-9 _ -, a letter or digit first
-c.yaml:9:19: unknown key "secrt" (did you mean "secret"?)`
+c.yaml:7:15: category: "": 1 to 63 of a-z 0-9 _ -, a letter or digit first and last
+c.yaml:9:19: unknown key "secrt" (did you mean "secret"?)
+c.yaml:10:9: a field without a name`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
 	p, ok := errors.AsType[*Problem](err)
-	if !ok || p.File != "c.yaml" || p.Line != 2 || p.Column != 5 || p.Msg != "an integration without a name" {
+	if !ok || p.File != "c.yaml" || p.Line != 3 || p.Column != 19 || !strings.HasPrefix(p.Msg, "credentialOf: ") {
 		t.Errorf("the first problem is %+v", p)
 	}
 }

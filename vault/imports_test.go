@@ -1,0 +1,66 @@
+package vault_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/sidevault/sidevault/"
+
+// allowed are the floors of the house: a package may import those of its own
+// module that its line names, and no others.
+var allowed = map[string]string{
+	"vault/secret":           "",
+	"vault/suggest":          "",
+	"envs":                   "",
+	"backends":               "",
+	"backends/internal/feed": "backends",
+	"backends/memory":        "backends backends/internal/feed",
+	"backends/bbolt":         "backends backends/internal/feed",
+	"backends/backendtest":   "backends",
+	"vault/seal":             "vault/secret",
+	"vault":                  "backends envs vault/seal vault/secret vault/suggest",
+	"vault/catalog":          "envs vault vault/suggest",
+	"api":                    "",
+	"api/wire":               "vault/secret",
+	"api/client":             "api/wire vault/secret",
+	"api/rest":               "api api/wire envs vault vault/seal vault/secret vault/suggest",
+	"cmd/sidevault": "api/client api/rest api/wire backends backends/bbolt backends/memory envs vault vault/catalog vault/seal " +
+		"vault/secret vault/suggest",
+}
+
+// foreign are the technologies that the domain must not know.
+var foreign = []string{"gin-gonic", "grpc", "cobra", "modelcontextprotocol", "database/sql", "jackc/pgx", "go-yaml", "yaml", "net/http"}
+
+func TestImports(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		pkg := strings.TrimPrefix(f[0], module)
+		may, ok := allowed[pkg]
+		if !ok {
+			t.Errorf("%s is on no floor", pkg)
+		}
+		for _, imp := range f[1:] {
+			if in, ours := strings.CutPrefix(imp, module); ours && !slices.Contains(strings.Fields(may), in) {
+				t.Errorf("%s must not import %s", pkg, in)
+			} else if !ours && (pkg == "vault" || pkg == "vault/seal") {
+				checkForeign(t, pkg, imp)
+			}
+		}
+	}
+}
+
+func checkForeign(t *testing.T, pkg, imp string) {
+	t.Helper()
+	for _, name := range foreign {
+		if strings.Contains(imp, name) {
+			t.Errorf("%s must not know %s", pkg, imp)
+		}
+	}
+}
