@@ -6,7 +6,7 @@ import "strings"
 
 // Nearest returns the known word nearest to word: one that word begins or that
 // begins word (prod, production), else one within a third of its length in
-// edits (Levenshtein). It returns "" when nothing is near.
+// edits. It returns "" when nothing is near.
 func Nearest(word string, known []string) string {
 	word = strings.ToLower(word)
 	for _, k := range known {
@@ -31,26 +31,34 @@ func Hint(word string, known []string) string {
 	return ""
 }
 
-// distance is the Levenshtein distance in bytes: insertions, deletions and
-// substitutions. Words longer than 64 bytes are not compared.
+// distance is the optimal string alignment distance in bytes: insertions,
+// deletions, substitutions and swaps of neighbours. Words longer than 64 bytes
+// are not compared.
 func distance(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return max(len(a), len(b))
 	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	var before, row []int
+	next := make([]int, len(b)+1)
+	for j := range next {
+		next[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
+		before, row, next = row, next, make([]int, len(b)+1)
+		next[0] = i + 1
 		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
+			next[j+1] = min(row[j+1]+1, next[j]+1, row[j]+differ(a[i], b[j]))
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				next[j+1] = min(next[j+1], before[j-1]+1)
 			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
 		}
 	}
-	return row[len(b)]
+	return next[len(b)]
+}
+
+func differ(a, b byte) int {
+	if a == b {
+		return 0
+	}
+	return 1
 }
