@@ -60,13 +60,23 @@ func (s *server) observe(c *gin.Context) {
 	start := time.Now()
 	c.Next()
 	r, took := requestOf(c), time.Since(start)
-	s.metrics.requests.WithLabelValues(r.route(), c.Request.Method, strconv.Itoa(c.Writer.Status())).Observe(took.Seconds())
+	s.metrics.requests.WithLabelValues(r.route(), method(c.Request), strconv.Itoa(c.Writer.Status())).Observe(took.Seconds())
 	level := slog.LevelDebug
 	if c.Writer.Status() >= http.StatusInternalServerError {
 		level = slog.LevelWarn
 	}
-	s.log.Log(c.Request.Context(), level, "request", "request_id", r.id(), "method", c.Request.Method, "route", r.route(),
+	s.log.Log(c.Request.Context(), level, "request", "request_id", r.id(), "method", method(c.Request), "route", r.route(),
 		"status", c.Writer.Status(), "duration", took, "caller", r.caller.Actor.ID, "peer", r.caller.Origin.Peer)
+}
+
+// method is the request's method as a name of ours: a client can make up others
+// without end.
+func method(r *http.Request) string {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return r.Method
+	}
+	return "other"
 }
 
 // recover turns a panic into an internal error. The panic's value is not logged:
