@@ -13,7 +13,7 @@ type RemoveOptions struct {
 	IfExists bool
 	// IfMatch, when not zero, is the revision that the credential must still
 	// have, or AnyRevision; else the call fails with VersionConflict.
-	IfMatch backends.Revision
+	IfMatch Revision
 }
 
 // Removed says what Remove did.

@@ -25,18 +25,22 @@ type SetInput struct {
 	Labels    map[string]string
 	// IfMatch, when not zero, is the revision that the credential must still
 	// have, or AnyRevision; else the call fails with VersionConflict.
-	IfMatch backends.Revision
+	IfMatch Revision
 }
+
+// Revision is the state of a credential: it changes whenever anything of the
+// credential does.
+type Revision = backends.Revision
 
 // Revisions that no credential has, for callers who name none in particular.
 const (
-	AnyRevision backends.Revision = 1<<64 - 1 // matches every credential, but not its absence
-	NoRevision  backends.Revision = 1<<64 - 2 // matches nothing
+	AnyRevision Revision = 1<<64 - 1 // matches every credential, but not its absence
+	NoRevision  Revision = 1<<64 - 2 // matches nothing
 )
 
 // matches reports whether a credential of that revision (0: none) satisfies a
 // caller's condition.
-func matches(condition, at backends.Revision) bool {
+func matches(condition, at Revision) bool {
 	return condition == 0 || condition == at || condition == AnyRevision && at != 0
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/sidevault/sidevault/api/wire"
-	"github.com/sidevault/sidevault/backends"
+	"github.com/sidevault/sidevault/vault"
 	"github.com/sidevault/sidevault/vault/secret"
 )
 
@@ -16,7 +16,7 @@ import (
 type answer struct {
 	status  int
 	body    any
-	etag    backends.Revision // 0: none
+	etag    vault.Revision // 0: none
 	reveals bool              // the body holds a secret that the caller may have
 }
 

@@ -19,7 +19,6 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/vault"
 	"github.com/sidevault/sidevault/vault/suggest"
 )
@@ -168,7 +167,7 @@ func (s *server) slot(r *request) (vault.Slot, error) {
 
 // ifMatch reads the If-Match header (RFC 9110, section 13.1.1): one entity tag,
 // or an asterisk for any. A tag that is not one of ours matches nothing.
-func (r *request) ifMatch() (backends.Revision, error) {
+func (r *request) ifMatch() (vault.Revision, error) {
 	given := r.gin.Request.Header.Values("If-Match")
 	if len(given) == 0 {
 		return 0, nil
@@ -186,10 +185,10 @@ func (r *request) ifMatch() (backends.Revision, error) {
 	if err != nil || revision == 0 {
 		return vault.NoRevision, nil
 	}
-	return backends.Revision(revision), nil
+	return vault.Revision(revision), nil
 }
 
-func etag(revision backends.Revision) string {
+func etag(revision vault.Revision) string {
 	return `"` + strconv.FormatUint(uint64(revision), 10) + `"`
 }
 
