@@ -17,7 +17,7 @@ type answer struct {
 	status  int
 	body    any
 	etag    vault.Revision // 0: none
-	reveals bool              // the body holds a secret that the caller may have
+	reveals bool           // the body holds a secret that the caller may have
 }
 
 // revealing encodes secrets as they are. Only the answers that are for the one
