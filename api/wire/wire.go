@@ -218,7 +218,7 @@ type Removal struct {
 	ID            string  `json:"id,omitempty"`
 	AuthType      string  `json:"authType,omitempty"`
 	Status        string  `json:"status,omitempty"`
-	Version       uint64  `json:"version,omitempty"`
+	Version       uint64  `json:"version,omitzero"`
 	DeletedAt     *Time   `json:"deletedAt,omitempty"`
 	DeletedBy     *Actor  `json:"deletedBy,omitempty"`
 }
@@ -297,7 +297,7 @@ type AuditEntry struct {
 	Environment  *string        `json:"environment"`
 	Name         string         `json:"name,omitempty"`
 	CredentialID string         `json:"credential_id,omitempty"`
-	Version      uint64         `json:"version,omitempty"`
+	Version      uint64         `json:"version,omitzero"`
 	Outcome      string         `json:"outcome"`
 	Metadata     map[string]any `json:"metadata,omitempty"`
 	RequestID    string         `json:"request_id,omitempty"`
@@ -321,7 +321,7 @@ type AuditHead struct {
 	Seq      uint64 `json:"seq"`
 	Hash     string `json:"hash"`
 	Intact   *bool  `json:"intact,omitempty"`
-	BrokenAt uint64 `json:"brokenAt,omitempty"` // the first broken entry
+	BrokenAt uint64 `json:"brokenAt,omitzero"` // the first broken entry
 	Reason   string `json:"reason,omitempty"`
 }
 
