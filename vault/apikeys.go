@@ -222,7 +222,7 @@ func (v *Vault) checkKey(in KeyInput) error {
 		return err
 	}
 	if in.Email != "" && (!emailRE.MatchString(in.Email) || !printable(in.Email)) {
-		return errorf(InvalidRequest, "The email %q is not an e-mail address", clip(in.Email))
+		return errorf(InvalidRequest, "The email is not an e-mail address")
 	}
 	if len(in.Environments) == 0 || len(in.Integrations) == 0 || len(in.Environments) > maxGrant || len(in.Integrations) > maxGrant {
 		return errorf(InvalidRequest, `A key is granted 1 to %d environments and 1 to %d integrations; "*" stands for all`, maxGrant, maxGrant)
@@ -283,13 +283,14 @@ func (v *Vault) eachKey(ctx context.Context, c Caller, f func(backends.Record, a
 // RevokeKey revokes the API key with that ID, at once and for good. Revoking it
 // again changes nothing and succeeds.
 func (v *Vault) RevokeKey(ctx context.Context, c Caller, id string) (key APIKey, err error) {
-	a := v.beginOn(c, ActionRevokeKey, targetAPIKey, clip(id))
+	if u, err := uuid.Parse(id); err != nil || u.String() != id {
+		// It could be the key itself: it is not quoted, and not recorded.
+		return APIKey{}, errorf(InvalidRequest, "Invalid key ID").detailed("the ID of a key is a UUID, as in GET /v1/keys; it is not the key")
+	}
+	a := v.beginOn(c, ActionRevokeKey, targetAPIKey, id)
 	defer func() { err = a.close(ctx, err) }()
 	if err := a.admin(); err != nil {
 		return APIKey{}, err
-	}
-	if u, err := uuid.Parse(id); err != nil || u.String() != id {
-		return APIKey{}, errorf(InvalidRequest, "Invalid key ID %q", clip(id)).detailed("the ID of a key is a UUID, as in GET /v1/keys")
 	}
 	err = retry(func() error {
 		key, err = a.revoke(ctx, id)

@@ -230,15 +230,15 @@ type Registration struct {
 
 // Register adds an entry to the org's catalog.
 func (v *Vault) Register(ctx context.Context, c Caller, r Registration) (i Integration, err error) {
+	if err := r.check(); err != nil {
+		return Integration{}, err // its key is not fit for an audit entry
+	}
 	a := v.begin(c, ActionRegister, Slot{Integration: r.Key})
 	defer func() { err = a.close(ctx, err) }()
 	if err := a.admin(); err != nil {
 		return Integration{}, err
 	}
 	if err := a.grant(Slot{Integration: r.Key}, true); err != nil {
-		return Integration{}, err
-	}
-	if err := r.check(); err != nil {
 		return Integration{}, err
 	}
 	_, rev, err := v.entry(ctx, c.Org, r.Key)

@@ -146,7 +146,7 @@ func ParseID(s string) (ID, error) {
 	u, err := uuid.Parse(strings.TrimPrefix(s, idPrefix))
 	// uuid.Parse takes other spellings too; the canonical one alone is an ID.
 	if err != nil || !strings.EqualFold(u.String(), strings.TrimPrefix(s, idPrefix)) {
-		return "", errorf(InvalidRequest, "Invalid credential ID %q", clip(s)).
+		return "", errorf(InvalidRequest, "Invalid credential ID").
 			detailed("an ID is cred- and a UUID, as in cred-550e8400-e29b-41d4-a716-446655440001")
 	}
 	return ID(idPrefix + u.String()), nil

@@ -1,8 +1,6 @@
 package rest
 
 import (
-	"fmt"
-
 	"github.com/sidevault/sidevault/api/wire"
 	"github.com/sidevault/sidevault/vault"
 )
@@ -25,7 +23,7 @@ func (s *server) createKey(r *request) (answer, error) {
 		return answer{}, err
 	}
 	if body.Scope != wire.ScopeUser && body.Scope != wire.ScopeAdmin {
-		return answer{}, invalid(fmt.Sprintf("The scope is %q", clip(body.Scope)), "it must be user or admin")
+		return answer{}, invalid("The scope is not valid", "it must be user or admin")
 	}
 	in := vault.KeyInput{
 		Name: body.Name, Email: body.Email, Admin: body.Scope == wire.ScopeAdmin,

@@ -103,7 +103,7 @@ func (r *request) boolean(name string) (*bool, error) {
 		return nil, nil
 	}
 	if *p != "true" && *p != "false" {
-		return nil, invalid(fmt.Sprintf("The query parameter %s is %q", name, clip(*p)), "it must be true or false")
+		return nil, invalid("The query parameter "+name+" is not true or false", "give one of the two, or leave it out")
 	}
 	value := *p == "true"
 	return &value, nil
@@ -126,7 +126,7 @@ func (r *request) number(name string, otherwise, low, high uint64) (uint64, erro
 	}
 	n, err := strconv.ParseUint(*p, 10, 64)
 	if err != nil || n < low || n > high {
-		return 0, invalid(fmt.Sprintf("The query parameter %s is %q", name, clip(*p)), fmt.Sprintf("it must be a whole number from %d to %d", low, high))
+		return 0, invalid("The query parameter "+name+" is not valid", fmt.Sprintf("it must be a whole number from %d to %d", low, high))
 	}
 	return n, nil
 }
@@ -139,7 +139,7 @@ func (r *request) time(name string) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339Nano, *p)
 	if err != nil {
-		return time.Time{}, invalid(fmt.Sprintf("The query parameter %s is %q", name, clip(*p)), "it must be an RFC 3339 time, as in 2026-04-29T14:00:00Z")
+		return time.Time{}, invalid("The query parameter "+name+" is not a time", "it must be an RFC 3339 time, as in 2026-04-29T14:00:00Z")
 	}
 	return at, nil
 }
