@@ -192,10 +192,39 @@ func checkInput(i Integration, slot Slot, in SetInput, now time.Time) error {
 		return invalid(FieldError{Path: []string{"authType"}, Code: "unknown",
 			Msg: fmt.Sprintf("integration %s has no auth type %q; it has: %s", i.Key, clip(in.AuthType), joinNames(i.AuthTypes))})
 	}
+	if in.AuthType != "" && !slugRE.MatchString(in.AuthType) {
+		return invalid(FieldError{Path: []string{"authType"}, Code: "forbidden", Msg: "authType is 1 to 63 of a-z 0-9 - _ with a letter or digit first and last"})
+	}
 	if !in.ExpiresAt.IsZero() && !in.ExpiresAt.After(now) {
 		return invalid(FieldError{Path: []string{"expiresAt"}, Code: "past", Msg: "expiresAt must be in the future"})
 	}
+	if err := checkLabels(in.Labels); err != nil {
+		return err
+	}
 	return checkFields(i, in.Fields)
+}
+
+// Limits of a credential's labels.
+const (
+	MaxLabels     = 32  // labels of a credential
+	MaxLabelName  = 63  // bytes in a label's name
+	MaxLabelValue = 256 // bytes in a label's value
+)
+
+func checkLabels(labels map[string]string) error {
+	if len(labels) > MaxLabels {
+		return invalid(FieldError{Path: []string{"labels"}, Code: "too_long", Msg: fmt.Sprintf("at most %d labels are allowed", MaxLabels)})
+	}
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		path := []string{"labels", clip(name)}
+		if len(name) > MaxLabelName || !fieldNameRE.MatchString(name) {
+			return invalid(FieldError{Path: path, Code: "forbidden", Msg: fmt.Sprintf("a label's name is 1 to %d of A-Z a-z 0-9 . _ -", MaxLabelName)})
+		}
+		if len(labels[name]) > MaxLabelValue || !printable(labels[name]) {
+			return invalid(FieldError{Path: path, Code: "forbidden", Msg: fmt.Sprintf("a label's value is at most %d bytes of printable text", MaxLabelValue)})
+		}
+	}
+	return nil
 }
 
 func invalid(errs ...FieldError) error {

@@ -80,6 +80,9 @@ func (s *server) registerIntegration(r *request) (answer, error) {
 	if err := r.read(&body); err != nil {
 		return answer{}, err
 	}
+	if err := required("id", body.ID != ""); err != nil {
+		return answer{}, err
+	}
 	i, err := s.vault.Register(r.ctx(), r.caller, vault.Registration{
 		Key: body.ID, Name: body.Name, Category: body.Category, Description: body.Description, AuthTypes: body.AuthTypes,
 	})

@@ -1,6 +1,8 @@
 package rest
 
 import (
+	"cmp"
+
 	"github.com/sidevault/sidevault/api/wire"
 	"github.com/sidevault/sidevault/vault"
 )
@@ -20,6 +22,11 @@ func (s *server) listKeys(r *request) (answer, error) {
 func (s *server) createKey(r *request) (answer, error) {
 	var body wire.CreateKeyRequest
 	if err := r.read(&body); err != nil {
+		return answer{}, err
+	}
+	err := cmp.Or(required("name", body.Name != ""), required("scope", body.Scope != ""),
+		required("environments", body.Environments != nil), required("integrations", body.Integrations != nil))
+	if err != nil {
 		return answer{}, err
 	}
 	if body.Scope != wire.ScopeUser && body.Scope != wire.ScopeAdmin {

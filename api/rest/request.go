@@ -268,6 +268,15 @@ func decodeError(err error, to any) error {
 	return &vault.Error{Kind: vault.ValidationFailed, Msg: msg, Fields: []vault.FieldError{{Path: path, Code: "wrong_type", Msg: msg}}}
 }
 
+// required returns what is wrong with a body in which a field is not given.
+func required(field string, given bool) error {
+	if given {
+		return nil
+	}
+	msg := field + " is missing"
+	return &vault.Error{Kind: vault.ValidationFailed, Msg: msg, Fields: []vault.FieldError{{Path: []string{field}, Code: "missing", Msg: msg}}}
+}
+
 func syntaxError(err error) error {
 	switch {
 	case errors.Is(err, jsontext.ErrDuplicateName):

@@ -66,6 +66,9 @@ func New(cfg Config) http.Handler {
 	for _, r := range s.routes() {
 		for _, base := range r.bases() {
 			engine.Handle(r.method, base+r.path, s.serve(r))
+			if r.open {
+				engine.Handle(http.MethodHead, base+r.path, s.serve(r)) // for probes
+			}
 		}
 	}
 	return engine

@@ -261,7 +261,12 @@ func TestBadRequests(t *testing.T) {
 		{"since", "GET", "/v1/audit?since=yesterday", "", 400, "RFC 3339"},
 		{"key scope", "POST", "/v1/keys", `{"name":"k","scope":"root","environments":["*"],"integrations":["*"]}`, 400, "user or admin"},
 		{"key environment", "POST", "/v1/keys", `{"name":"k","scope":"user","environments":["stagin"],"integrations":["*"]}`, 400, `did you mean "staging"`},
-		{"key without a grant", "POST", "/v1/keys", `{"name":"k","scope":"user"}`, 400, "1 to 256"},
+		{"key without a grant", "POST", "/v1/keys", `{"name":"k","scope":"user"}`, 422, "environments is missing"},
+		{"key with an empty grant", "POST", "/v1/keys", `{"name":"k","scope":"user","environments":[],"integrations":["*"]}`, 400, "1 to 256"},
+		{"entry without a key", "POST", "/v1/integrations", `{}`, 422, "id is missing"},
+		{"auth type", "PUT", slot, `{"value":"` + canary + `","authType":"a b"}`, 422, "authType"},
+		{"label's name", "PUT", slot, `{"value":"` + canary + `","labels":{"a b":"c"}}`, 422, "label"},
+		{"label's value", "PUT", slot, `{"value":"` + canary + `","labels":{"a":"` + strings.Repeat("x", 257) + `"}}`, 422, "label"},
 		{"key ID", "DELETE", "/v1/keys/1", "", 400, "UUID"},
 		{"If-Match", "PUT-IF-MATCH", slot, `{"value":"` + canary + `"}`, 400, "If-Match"},
 	} {
