@@ -1,0 +1,63 @@
+# Needs Go, and gcc for the race detector of the tests.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+GO ?= go
+TOOLS := $(CURDIR)/.tools
+FUZZTIME ?= 10s
+BENCH ?= .
+
+# Modules with packages; tools has none.
+MODULES := . tools/acceptance
+
+# The pinned programs that tests and checks run.
+export PATH := $(TOOLS):$(PATH)
+export SIDEVAULT_TOOLS := $(TOOLS)
+
+.PHONY: help run build test check bench fuzz tools clean race
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+run: build ## start a development sidecar on 127.0.0.1:8271, with its vault in .sidevault
+	bin/sidevault serve --dev --data-dir .sidevault
+
+build: ## build bin/sidevault
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/sidevault ./cmd/sidevault
+
+# Acceptance is never cached: go test does not see the program that it builds.
+test: race tools ## run every test under the race detector
+	$(GO) test -race -timeout 5m ./...
+	$(GO) -C tools/acceptance test -race -timeout 5m -count=1 ./...
+
+check: tools ## formatting, vet, staticcheck, tidy modules
+	files=$$(gofmt -l .); test -z "$$files" || { echo "not formatted, run gofmt -w:" $$files >&2; exit 1; }
+	for m in $(MODULES); do $(GO) -C $$m vet ./...; done
+	for m in $(MODULES); do (cd $$m && staticcheck ./...); done
+	for m in $(MODULES) tools; do $(GO) -C $$m mod tidy -diff; done
+
+bench: ## run the benchmarks (BENCH=regexp selects)
+	for m in $(MODULES); do $(GO) -C $$m test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 30m ./...; done
+
+fuzz: ## fuzz every fuzz test for FUZZTIME (10s)
+	for p in $$(grep -rl --include='*_test.go' --exclude-dir=tools '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
+		done; \
+	done
+
+tools: $(TOOLS)/.built ## build the pinned tools into .tools
+
+$(TOOLS)/.built: tools/go.mod tools/go.sum
+	GOBIN=$(TOOLS) CGO_ENABLED=0 $(GO) -C tools install -trimpath tool
+	touch $@
+
+race:
+	@cc=$$($(GO) env CC); command -v "$${cc%% *}" >/dev/null || \
+		{ echo "make test: the race detector needs a C compiler, and there is no $$cc: install gcc" >&2; exit 1; }
+
+clean: ## remove what was built
+	rm -rf bin .tools

@@ -1,0 +1,170 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/sidevault/sidevault/api/wire"
+)
+
+const (
+	maxBody      = 8 << 20 // bytes of an answer
+	maxHeader    = 64 << 10
+	firstBackoff = 50 * time.Millisecond
+	maxWait      = 5 * time.Second // longest Retry-After that is waited for
+)
+
+// call is one request of the API.
+type call struct {
+	method string
+	path   []string // segments, unescaped
+	query  url.Values
+	body   []byte // JSON
+}
+
+// fetch calls the API and decodes the body of an answer that succeeded.
+func fetch[T any](ctx context.Context, c *Client, r call) (answer T, err error) {
+	status, body, err := c.do(ctx, r)
+	if err != nil {
+		return answer, err
+	}
+	defer clear(body)
+	if status < 200 || status > 299 {
+		return answer, refusal(status, body)
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		// The decoder quotes what it could not read, which may be a secret.
+		return answer, notSidecar(status)
+	}
+	return answer, nil
+}
+
+func refusal(status int, body []byte) error {
+	var f wire.Failure
+	if err := json.Unmarshal(body, &f); err != nil || f.Error.Code == "" {
+		return notSidecar(status)
+	}
+	return &Error{
+		Code: f.Error.Code, Message: f.Error.Message, Details: f.Error.Details, Fields: f.Detail,
+		Status: status, RequestID: f.RequestID,
+	}
+}
+
+func notSidecar(status int) error {
+	return &Error{
+		Message: fmt.Sprintf("the answer is not a sidecar's (status %d)", status),
+		Details: "check that the address is a sidecar's, of this version or newer", Status: status,
+	}
+}
+
+// do sends a request, again where that is safe, and returns the answer's status
+// and body.
+func (c *Client) do(ctx context.Context, r call) (status int, body []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	for attempt := 0; ; attempt++ {
+		var wait time.Duration
+		status, body, wait, err = c.once(ctx, r)
+		if err != nil && notConnected(err) {
+			wait = firstBackoff << attempt
+		}
+		if attempt >= c.retries || wait == 0 || !sleep(ctx, wait) {
+			break
+		}
+	}
+	if err != nil {
+		return 0, nil, c.unreachable(err)
+	}
+	return status, body, nil
+}
+
+// once sends a request once. A wait above zero says that it is safe, and wanted,
+// to repeat it after that time.
+func (c *Client) once(ctx context.Context, r call) (status int, body []byte, wait time.Duration, err error) {
+	req, err := c.request(ctx, r)
+	if err != nil {
+		return 0, nil, 0, err
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return 0, nil, 0, err
+	}
+	defer res.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(res.Body, maxBody+1))
+	if err == nil && len(body) > maxBody {
+		err = fmt.Errorf("the answer is larger than %d bytes", maxBody)
+	}
+	if res.StatusCode == http.StatusServiceUnavailable && r.method == http.MethodGet {
+		wait = retryAfter(res.Header.Get("Retry-After"))
+	}
+	return res.StatusCode, body, wait, err
+}
+
+func (c *Client) request(ctx context.Context, r call) (*http.Request, error) {
+	at := c.base
+	for _, segment := range r.path {
+		at += "/" + url.PathEscape(segment)
+	}
+	if len(r.query) > 0 {
+		at += "?" + r.query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, at, bytes.NewReader(r.body))
+	if err != nil {
+		return nil, err
+	}
+	if r.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.agent != "" {
+		req.Header.Set("User-Agent", c.agent)
+	}
+	if c.token.Len() > 0 {
+		req.Header.Set("Authorization", "Bearer "+c.token.Reveal())
+	}
+	return req, nil
+}
+
+// retryAfter reads the header's seconds; 0 stands for no retry.
+func retryAfter(header string) time.Duration {
+	n, err := strconv.Atoi(header)
+	if err != nil || n < 0 || n > int(maxWait/time.Second) {
+		return 0
+	}
+	return max(time.Duration(n)*time.Second, firstBackoff)
+}
+
+func notConnected(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist)
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// unreachable drops the URL from the error, which names the address already.
+func (c *Client) unreachable(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = errors.New("no answer in time")
+	}
+	return &UnreachableError{Address: c.address, Err: err}
+}

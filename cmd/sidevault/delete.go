@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sidevault/sidevault/api/client"
+)
+
+type deleteOptions struct {
+	remote
+	slotFlags
+	opts   client.RemoveOptions
+	asJSON bool
+}
+
+func newDeleteCommand(sh *shell) *cobra.Command {
+	o := deleteOptions{remote: remote{sh: sh}}
+	cmd := &cobra.Command{
+		Use:   "delete INTEGRATION",
+		Short: "Delete a credential",
+		Long: `Delete the credential that is set in exactly that place: with -e the
+environment's own, without it the shared one. No other one is touched.`,
+		Args: operands("INTEGRATION"),
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
+	}
+	o.remote.addFlags(cmd)
+	o.slotFlags.addFlags(cmd, &o.remote)
+	cmd.Flags().BoolVar(&o.opts.IfExists, "if-exists", false, "succeed when there is nothing to delete")
+	addJSONFlag(cmd, &o.asJSON)
+	completeIntegrations(cmd, &o.remote)
+	return cmd
+}
+
+func (o *deleteOptions) run(cmd *cobra.Command, integration string) error {
+	c, err := o.client()
+	if err != nil {
+		return err
+	}
+	removed, err := c.Remove(cmd.Context(), o.slot(cmd, integration), o.opts)
+	if err != nil {
+		return err
+	}
+	if o.asJSON {
+		return printJSON(o.sh.out, removed.Data)
+	}
+	done := "Deleted"
+	if removed.Data.WasNoop {
+		done = "Nothing to delete:"
+	}
+	_, err = fmt.Fprintf(o.sh.out, "%s %s\n", done, describe(removed.Data.IntegrationID, removed.Data.Environment, removed.Data.Name))
+	return err
+}

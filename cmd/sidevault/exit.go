@@ -1,0 +1,170 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/sidevault/sidevault/api/client"
+	"github.com/sidevault/sidevault/vault"
+)
+
+// exitCode is what the program tells the shell that started it.
+type exitCode int
+
+const (
+	exitOK exitCode = iota
+	exitError
+	exitUsage
+	exitNotFound
+	exitDenied
+	exitConflict
+	exitUnavailable
+)
+
+// exits is the documentation of the exit codes, and which answers of a sidecar
+// end in each.
+func exits() []exit {
+	return []exit{
+		{exitOK, "it is done", nil},
+		{exitError, "any other error", nil},
+		{exitUsage, "the command line, a setting or the request is not valid", []int{
+			http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity}},
+		{exitNotFound, "no such integration, credential or key", []int{http.StatusNotFound}},
+		{exitDenied, "the token is not valid, or may not do this", []int{http.StatusUnauthorized, http.StatusForbidden}},
+		{exitConflict, "deleted before, exists already, expired, or changed meanwhile", []int{
+			http.StatusConflict, http.StatusPreconditionFailed}},
+		{exitUnavailable, "the sidecar or its storage cannot be reached; try again later", []int{
+			http.StatusTooManyRequests, http.StatusServiceUnavailable}},
+	}
+}
+
+type exit struct {
+	code     exitCode
+	meaning  string
+	statuses []int
+}
+
+// failure is an error for the person at the terminal: a sentence, and what to
+// type next.
+type failure struct {
+	code exitCode
+	msg  string
+	hint string
+	err  error
+}
+
+func (f *failure) Error() string { return f.msg }
+func (f *failure) Unwrap() error { return f.err }
+
+func failf(code exitCode, format string, args ...any) *failure {
+	return &failure{code: code, msg: fmt.Sprintf(format, args...)}
+}
+
+func usagef(format string, args ...any) *failure { return failf(exitUsage, format, args...) }
+
+func (f *failure) hinted(format string, args ...any) *failure {
+	f.hint = fmt.Sprintf(format, args...)
+	return f
+}
+
+// because attaches the cause, whose text is the sentence's last part.
+func (f *failure) because(err error) *failure {
+	f.msg, f.err = f.msg+": "+err.Error(), err
+	return f
+}
+
+// report prints an error and returns the exit code that stands for it.
+func report(w io.Writer, err error) exitCode {
+	if err == nil {
+		return exitOK
+	}
+	f := explain(err)
+	fmt.Fprintf(w, "sidevault: %s\n", strings.TrimSpace(f.msg))
+	if f.hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", f.hint)
+	}
+	return f.code
+}
+
+func explain(err error) *failure {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
+	}
+	if e, ok := errors.AsType[*client.Error](err); ok {
+		return refused(e)
+	}
+	if e, ok := errors.AsType[*client.InputError](err); ok {
+		return usagef("%s", e.Msg)
+	}
+	if e, ok := errors.AsType[*vault.Error](err); ok {
+		return refusedOffline(e)
+	}
+	if e, ok := errors.AsType[*client.UnreachableError](err); ok {
+		f := failf(exitUnavailable, "%s", e.Error())
+		return f.hinted(`start a sidecar with "sidevault serve", or name the address of one with --addr or SIDEVAULT_ADDR`)
+	}
+	return failf(exitError, "%s", err.Error())
+}
+
+// refused explains a sidecar's answer.
+func refused(e *client.Error) *failure {
+	f := failf(exitError, "%s", e.Message)
+	for _, x := range exits() {
+		for _, status := range x.statuses {
+			if status == e.Status {
+				f.code = x.code
+			}
+		}
+	}
+	for _, d := range e.Fields {
+		f.msg += fmt.Sprintf("; %s: %s", strings.Join(d.Loc, "."), d.Msg)
+	}
+	f.hint = e.Details
+	if next := nextStep(e.Code); next != "" {
+		f.hint = strings.TrimPrefix(f.hint+"; "+next, "; ")
+	}
+	if f.code == exitError && e.RequestID != "" {
+		f.msg += fmt.Sprintf(" (request %s)", e.RequestID)
+	}
+	return f
+}
+
+// refusedOffline explains what the vault says to a command that opened it itself.
+func refusedOffline(e *vault.Error) *failure {
+	f := failf(exitError, "%s", e.Msg)
+	f.hint = e.Details
+	switch e.Kind {
+	case vault.InvalidRequest, vault.ValidationFailed:
+		f.code = exitUsage
+	case vault.IntegrationNotFound, vault.CredentialNotFound:
+		f.code = exitNotFound
+	case vault.BackendUnavailable, vault.EnvironmentLocked:
+		f.code = exitUnavailable
+	}
+	if e.Err != nil {
+		f.because(e.Err)
+	}
+	return f
+}
+
+// nextStep returns the command that helps with a code.
+func nextStep(code string) string {
+	switch code {
+	case "UNAUTHORIZED":
+		return "put a valid API key into SIDEVAULT_TOKEN, or the path of a file with it into SIDEVAULT_TOKEN_FILE"
+	case "INTEGRATION_NOT_FOUND":
+		return `"sidevault catalog list" shows the integrations`
+	case "CREDENTIAL_NOT_FOUND":
+		return `"sidevault list --configured" shows what is set`
+	case "KEY_NOT_FOUND":
+		return `"sidevault key list" shows the keys`
+	case "CREDENTIAL_ALREADY_DELETED":
+		return `"sidevault delete --if-exists" takes that for done`
+	case "CREDENTIAL_EXPIRED", "CREDENTIAL_INACTIVE":
+		return `"sidevault set" replaces it`
+	}
+	return ""
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+type initOptions struct {
+	recovery     []string
+	adminKeyFile string
+	adminEmail   string
+	org          string
+	asJSON       bool
+}
+
+func newInitCommand(sh *shell) *cobra.Command {
+	var o initOptions
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Make a vault",
+		Long: `Make a vault in the data directory: its identity, its storage and its first
+API key, which is printed once. A directory that holds a vault is left alone.`,
+		Example: "  sidevault init --data-dir /var/lib/sidevault --admin-key-file admin.key",
+		Args:    operands(),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd, sh) },
+	}
+	flags := cmd.Flags()
+	addSettings(flags, "data-dir", "backend", "identity", environmentsKey)
+	flags.StringArrayVar(&o.recovery, "recovery-recipient", nil, "age `recipient` that can open the vault too; repeat it for more")
+	flags.StringVar(&o.adminKeyFile, "admin-key-file", "", "write the admin key to this new `file` instead of printing it")
+	flags.StringVar(&o.adminEmail, "admin-email", "", "e-mail `address` of who answers for the admin key")
+	flags.StringVar(&o.org, "org", defaultOrg, "`slug` of the first org")
+	addJSONFlag(cmd, &o.asJSON)
+	return cmd
+}
+
+func (o initOptions) run(cmd *cobra.Command, sh *shell) error {
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	restrictFiles()
+	cfg, err := loadSettings(cmd.Flags(), sh)
+	if err != nil {
+		return err
+	}
+	c, err := o.creation(cfg)
+	if err != nil {
+		return err
+	}
+	made, err := create(ctx, c)
+	if err != nil {
+		return err
+	}
+	if o.asJSON {
+		return printJSON(sh.out, o.result(c, made))
+	}
+	return o.tell(sh, cfg, c, made)
+}
+
+func (o initOptions) creation(cfg settings) (creation, error) {
+	if cfg.Storage.scheme != schemeBbolt || filepath.Dir(cfg.Storage.path) != cfg.DataDir {
+		return creation{}, usagef("init makes the vault's file in the data directory %s, and backend is %s", cfg.DataDir, cfg.Storage).
+			hinted("give --data-dir the directory of the file")
+	}
+	c := creation{
+		dir: cfg.DataDir, vaultFile: filepath.Base(cfg.Storage.path), recovery: o.recovery,
+		adminKeyFile: o.adminKeyFile, adminEmail: o.adminEmail, org: o.org, envs: cfg.Environments,
+	}
+	if cfg.given["identity"] {
+		c.identity = cfg.Identity
+	}
+	return c, nil
+}
+
+// initResult is what --json prints.
+type initResult struct {
+	DataDir      string `json:"dataDir"`
+	Vault        string `json:"vault"`
+	VaultID      string `json:"vaultId"`
+	Identity     string `json:"identity"`
+	Org          string `json:"org"`
+	AdminKey     string `json:"adminKey,omitempty"`
+	AdminKeyID   string `json:"adminKeyId"`
+	AdminKeyFile string `json:"adminKeyFile,omitempty"`
+}
+
+func (o initOptions) result(c creation, made created) initResult {
+	r := initResult{
+		DataDir: c.dir, Vault: filepath.Join(c.dir, c.vaultFile), VaultID: made.VaultID,
+		Identity: made.identity, Org: made.Org.Slug, AdminKeyID: made.Admin.ID, AdminKeyFile: c.adminKeyFile,
+	}
+	if c.adminKeyFile == "" {
+		r.AdminKey = made.Admin.Secret.Reveal()
+	}
+	return r
+}
+
+// tell prints what was made, for a person.
+func (o initOptions) tell(sh *shell, cfg settings, c creation, made created) error {
+	key := made.Admin.Secret.Reveal() + "   (shown this once)"
+	if c.adminKeyFile != "" {
+		key = "in " + c.adminKeyFile
+	}
+	serve := "sidevault serve --data-dir " + quoted(c.dir)
+	if c.identity != "" {
+		serve += " --identity " + quoted(made.identity)
+	}
+	if cfg.file != "" {
+		serve += " --config " + quoted(cfg.file)
+	}
+	_, err := fmt.Fprintf(sh.out, `Made the vault %s.
+
+  vault      %s
+  identity   %s
+  admin key  %s
+
+Back up the identity now, apart from the vault: without it nobody can open the
+vault, and with both anybody can.
+
+Next: %s
+`, made.VaultID, filepath.Join(c.dir, c.vaultFile), made.identity, key, serve)
+	return err
+}

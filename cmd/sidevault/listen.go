@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	defaultListen = "127.0.0.1:8271"
+	unixPrefix    = "unix://"
+	probeTimeout  = time.Second
+)
+
+// address is where a sidecar listens.
+type address struct {
+	network string // tcp or unix
+	at      string // host:port, or the socket's path
+}
+
+func (a address) String() string {
+	if a.network == "unix" {
+		return unixPrefix + a.at
+	}
+	return a.at
+}
+
+func parseAddress(s string) (address, error) {
+	if path, ok := strings.CutPrefix(s, unixPrefix); ok {
+		if !filepath.IsAbs(path) {
+			return address{}, fmt.Errorf("%q: a socket has an absolute path, as in unix:///run/sidevault/sidevault.sock", s)
+		}
+		return address{network: "unix", at: filepath.Clean(path)}, nil
+	}
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return address{}, fmt.Errorf("%q is neither host:port nor unix:///path.sock", s)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return address{}, fmt.Errorf("%q: the port is a number up to 65535", s)
+	}
+	return address{network: "tcp", at: s}, nil
+}
+
+// checkListen refuses addresses that would send secrets over a network in clear.
+func checkListen(cfg settings) error {
+	for _, a := range cfg.Listen {
+		if a.network != "tcp" || cfg.TLSCert != "" {
+			continue
+		}
+		at, err := net.ResolveTCPAddr("tcp", a.at)
+		if err != nil {
+			return usagef("listen on %s", a).because(err)
+		}
+		if !at.IP.IsLoopback() {
+			return usagef("%s is not a loopback address, and secrets would cross the network in clear", a).
+				hinted("set tls.cert and tls.key, or listen on %s", defaultListen)
+		}
+	}
+	return nil
+}
+
+// listen opens every address, or none.
+func listen(ctx context.Context, addresses []address) (open []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			closeAll(open)
+		}
+	}()
+	for _, a := range addresses {
+		l, err := a.listen(ctx)
+		if err != nil {
+			return open, explainListen(a, err)
+		}
+		open = append(open, l)
+	}
+	return open, nil
+}
+
+func closeAll(open []net.Listener) {
+	for _, l := range open {
+		l.Close()
+	}
+}
+
+func (a address) listen(ctx context.Context) (net.Listener, error) {
+	if a.network == "unix" {
+		return a.listenUnix(ctx)
+	}
+	return new(net.ListenConfig).Listen(ctx, a.network, a.at)
+}
+
+// listenUnix makes the socket for its owner alone. Until it is so, the umask
+// keeps others out.
+func (a address) listenUnix(ctx context.Context) (net.Listener, error) {
+	if err := a.removeStale(ctx); err != nil {
+		return nil, err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, a.network, a.at)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(a.at, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// removeStale removes a socket that nobody answers on.
+func (a address) removeStale(ctx context.Context) error {
+	info, err := os.Lstat(a.at)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode()&fs.ModeSocket == 0 {
+		return fmt.Errorf("%s exists and is not a socket: choose another path", a.at)
+	}
+	conn, err := (&net.Dialer{Timeout: probeTimeout}).DialContext(ctx, a.network, a.at)
+	if err == nil {
+		conn.Close()
+		return syscall.EADDRINUSE
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return err
+	}
+	return os.Remove(a.at)
+}
+
+func explainListen(a address, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return failf(exitError, "%s is in use by another program", a).
+			hinted("stop that one, or choose another address with --listen")
+	case errors.Is(err, fs.ErrPermission):
+		return failf(exitError, "this user may not listen on %s", a).hinted("choose another address with --listen")
+	}
+	return failf(exitError, "listen on %s", a).because(err)
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sidevault/sidevault/api/client"
+)
+
+type setOptions struct {
+	remote
+	slotFlags
+	input    secretInput
+	fromFile string
+	fields   []string
+	authType string
+	expires  string
+	labels   map[string]string
+	asJSON   bool
+}
+
+func newSetCommand(sh *shell) *cobra.Command {
+	o := setOptions{remote: remote{sh: sh}, input: secretInput{sh: sh}}
+	cmd := &cobra.Command{
+		Use:   "set INTEGRATION",
+		Short: "Set a credential, or rotate it",
+		Long: `Set the credential of an integration: create it, or add a version.
+
+The value comes from standard input, from --from-file, or on a terminal from a
+prompt. For a credential of several fields give --field for each: NAME=@FILE reads
+a file, NAME=- standard input or, on a terminal, a prompt. One newline at the end
+of a file or of standard input is not part of the value, unless --keep-newline is
+given. No value is ever taken from an argument.`,
+		Example: `  pass salesforce/prod | sidevault set salesforce -e production
+  sidevault set sftp --field host=@host.txt --field username=@user.txt --field private_key=@id_ed25519`,
+		Args: operands("INTEGRATION"),
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
+	}
+	flags := cmd.Flags()
+	o.remote.addFlags(cmd)
+	o.slotFlags.addFlags(cmd, &o.remote)
+	flags.StringVar(&o.fromFile, "from-file", "", "read the value from `file`")
+	flags.StringArrayVar(&o.fields, "field", nil, "a field, as `NAME=@FILE` or NAME=-; repeat it for more")
+	flags.BoolVar(&o.input.keepNewline, "keep-newline", false, "keep a newline at the end of a value")
+	flags.StringVar(&o.authType, "auth-type", "", "`type` of the credential, one of the integration's")
+	flags.StringVar(&o.expires, "expires", "", "`when` it expires: a duration from now, as in 720h, or an RFC 3339 time")
+	flags.StringToStringVar(&o.labels, "label", nil, "a label, as `KEY=VALUE`; repeat it for more")
+	addJSONFlag(cmd, &o.asJSON)
+	completeIntegrations(cmd, &o.remote)
+	return cmd
+}
+
+func (o *setOptions) run(cmd *cobra.Command, integration string) error {
+	c, err := o.client()
+	if err != nil {
+		return err
+	}
+	in, err := o.read()
+	if err != nil {
+		return err
+	}
+	set, err := c.Set(cmd.Context(), o.slot(cmd, integration), in)
+	if err != nil {
+		return err
+	}
+	if o.asJSON {
+		return printJSON(o.sh.out, set.Data)
+	}
+	done := "Rotated"
+	if set.Data.Version == 1 {
+		done = "Set"
+	}
+	_, err = fmt.Fprintf(o.sh.out, "%s %s: version %d, %s\n", done,
+		describe(set.Data.IntegrationID, set.Data.Environment, set.Data.Name), set.Data.Version, set.Data.ID)
+	return err
+}
+
+func (o *setOptions) read() (in client.SetInput, err error) {
+	in.AuthType, in.Labels = o.authType, o.labels
+	if in.ExpiresAt, err = parseExpiry(o.expires); err != nil {
+		return in, err
+	}
+	if len(o.fields) > 0 && o.fromFile != "" {
+		return in, usagef("--field and --from-file are both given").hinted("give a credential of one value, or one of fields")
+	}
+	if len(o.fields) > 0 {
+		in.Fields, err = o.input.fields(o.fields)
+		return in, err
+	}
+	source := "-"
+	if o.fromFile != "" {
+		source = "@" + o.fromFile
+	}
+	v, err := o.input.read("value", source)
+	in.Value = &v
+	return in, err
+}
+
+// splitField returns a field's name and where its value comes from. What is given
+// is not quoted: it may be the secret.
+func splitField(spec string) (name, source string, err error) {
+	name, source, ok := strings.Cut(spec, "=")
+	if ok && name != "" && (source == "-" || len(source) > 1 && source[0] == '@') {
+		return name, source, nil
+	}
+	return "", "", usagef("--field takes no value itself: arguments can be seen by every user of this machine").
+		hinted("give NAME=@FILE to read a file, or NAME=- to read standard input or be asked")
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sidevault/sidevault/api/rest"
+	"github.com/sidevault/sidevault/vault"
+)
+
+// Limits of one connection. A body has at most 256 KiB and an answer hardly more.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 30 * time.Second
+	writeTimeout      = 60 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeader         = 16 << 10
+)
+
+// sidecar is a vault being served.
+type sidecar struct {
+	opened
+	cfg         settings
+	log         *slog.Logger
+	listeners   []net.Listener
+	http        *http.Server
+	certificate *certificate // nil without TLS
+	dev         *devVault    // nil unless it is one
+}
+
+func newHTTPServer(s *sidecar, registry *prometheus.Registry) *http.Server {
+	server := &http.Server{
+		Handler: rest.New(rest.Config{
+			Vault: s.vault, Registry: registry, Logger: s.log,
+			Options: rest.Options{TrustedProxies: s.cfg.TrustedProxies},
+		}),
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+	}
+	if s.certificate != nil {
+		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.certificate.get}
+	}
+	return server
+}
+
+// abandon releases what a start that failed has opened.
+func (s *sidecar) abandon(err error) error {
+	closeAll(s.listeners)
+	return errors.Join(err, s.close(context.Background()))
+}
+
+func (s *sidecar) addresses() []string {
+	var list []string
+	for _, l := range s.listeners {
+		a := address{network: l.Addr().Network(), at: l.Addr().String()}
+		list = append(list, a.String())
+	}
+	return list
+}
+
+// announce logs what is served, and where.
+func (s *sidecar) announce() {
+	var held, locked []string
+	tree := s.cfg.Environments
+	for _, e := range s.vault.Environments(context.Background(), vault.Caller{Environments: tree.Names()}) {
+		if e.KeyHeld {
+			held = append(held, e.Name)
+		} else {
+			locked = append(locked, e.Name)
+		}
+	}
+	storage := s.cfg.Storage.String()
+	if s.dev != nil && s.dev.inMemory() {
+		storage = storageURL{scheme: schemeMemory}.String()
+	}
+	s.log.Info("sidevault is serving", "version", version(), "addresses", s.addresses(), "tls", s.certificate != nil,
+		"backend", storage, "vault", s.vault.ID(), "environments", tree.Names(), "keys_held", held, "keys_missing", locked,
+		"audit_reads", s.cfg.ReadAudit, "pid", os.Getpid())
+}
+
+// run serves until ctx ends or a listener fails. forceful restores what signals
+// do by default, so that a second one ends the process at once.
+func (s *sidecar) run(ctx context.Context, forceful func(), reload <-chan os.Signal) error {
+	failed := make(chan error, len(s.listeners))
+	for _, l := range s.listeners {
+		go func() { failed <- s.serve(l) }()
+	}
+	for {
+		select {
+		case <-reload:
+			s.reload()
+		case err := <-failed:
+			s.log.Error("a listener failed", "err", err)
+			return errors.Join(failf(exitError, "serve").because(err), s.shutdown())
+		case <-ctx.Done():
+			forceful()
+			return s.shutdown()
+		}
+	}
+}
+
+func (s *sidecar) serve(l net.Listener) error {
+	var err error
+	if s.certificate != nil && l.Addr().Network() == "tcp" {
+		err = s.http.ServeTLS(l, "", "")
+	} else {
+		err = s.http.Serve(l)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// shutdown finishes the requests under way, then writes the read audit. The
+// requests get four fifths of the time, so that there is always some left for
+// the audit.
+func (s *sidecar) shutdown() error {
+	s.log.Info("shutting down", "timeout", s.cfg.ShutdownTimeout.String())
+	deadline := time.Now().Add(s.cfg.ShutdownTimeout)
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	drain, cancelDrain := context.WithDeadline(ctx, deadline.Add(-s.cfg.ShutdownTimeout/5))
+	defer cancelDrain()
+	if err := s.http.Shutdown(drain); err != nil {
+		s.log.Warn("requests under way were cut off", "err", err)
+		s.http.Close()
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.close(ctx) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			return failf(exitError, "close the vault").because(err)
+		}
+		s.log.Info("stopped")
+		return nil
+	case <-ctx.Done():
+		return failf(exitError, "the vault was not closed within %s", s.cfg.ShutdownTimeout)
+	}
+}
+
+// reload reads the catalog and the certificate again. What is broken leaves the
+// old one in force.
+func (s *sidecar) reload() {
+	if c, err := loadCatalog(s.cfg); err != nil {
+		s.log.Error("the catalog was not reloaded; the old one stays in force", "err", err)
+	} else {
+		s.vault.SetCatalog(c)
+		s.log.Info("the catalog was reloaded", "integrations", len(c.All()))
+	}
+	if s.certificate == nil {
+		return
+	}
+	if err := s.certificate.load(s.cfg); err != nil {
+		s.log.Error("the TLS certificate was not reloaded; the old one stays in force", "err", err)
+	} else {
+		s.log.Info("the TLS certificate was reloaded")
+	}
+}
+
+// certificate is the TLS certificate in force.
+type certificate struct {
+	current atomic.Pointer[tls.Certificate]
+}
+
+// loadCertificate returns nil when the settings name none.
+func loadCertificate(cfg settings) (*certificate, error) {
+	if cfg.TLSCert == "" {
+		return nil, nil
+	}
+	c := new(certificate)
+	return c, c.load(cfg)
+}
+
+func (c *certificate) load(cfg settings) error {
+	pair, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
+	if err != nil {
+		return usagef("the TLS certificate cannot be used").because(err)
+	}
+	c.current.Store(&pair)
+	return nil
+}
+
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return c.current.Load(), nil
+}

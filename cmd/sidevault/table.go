@@ -1,0 +1,217 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sidevault/sidevault/envs"
+	"github.com/sidevault/sidevault/vault"
+	"github.com/sidevault/sidevault/vault/suggest"
+)
+
+// setting is one row of the table that flags, variables, YAML keys, their help
+// and docs/configuration.md come from.
+type setting struct {
+	key   string // in YAML; a dot leads into a section
+	def   []string
+	list  bool
+	path  bool // a relative one in a file is relative to that file
+	help  string
+	apply func(*settings, []string) error
+}
+
+func table() []setting {
+	return []setting{
+		{key: "data-dir", path: true,
+			help:  "`directory` of the vault, its identity and its trust anchor; default " + defaultDataDir + ", with --dev none",
+			apply: text(func(c *settings) *string { return &c.DataDir })},
+		{key: "backend",
+			help:  "`URL` of the storage: bbolt:///path/of/vault.db, or memory: with --dev; default vault.db in the data directory",
+			apply: func(c *settings, v []string) (err error) { c.Storage, err = parseStorage(v[0]); return err }},
+		{key: "identity", path: true,
+			help:  "`file` with the age identity of this host; default identity.txt in the data directory",
+			apply: text(func(c *settings) *string { return &c.Identity })},
+		{key: "listen", list: true, def: []string{defaultListen},
+			help:  "`addresses` to listen on: host:port, or unix:///path.sock",
+			apply: applyListen},
+		{key: "environments", list: true, def: defaultEnvironments(),
+			help:  "`environments`, as in development,preview:parent=development,production:protected",
+			apply: applyEnvironments},
+		{key: "catalog", list: true, path: true,
+			help:  "catalog `files` laid over the built-in one; read again on SIGHUP",
+			apply: func(c *settings, v []string) error { c.Catalog = v; return nil }},
+		{key: "audit.reads", def: []string{string(vault.ReadsCoalesced)},
+			help:  "`how` reads are audited: coalesced (counted, written every second) or each (written before the value leaves)",
+			apply: applyReadAudit},
+		{key: "keep-versions", def: []string{"10"},
+			help:  "`number` of a credential's versions that are kept, 1 to 100",
+			apply: applyKeepVersions},
+		{key: "log.level", def: []string{"info"},
+			help:  "least `level` that is logged: debug, info, warn or error",
+			apply: applyLogLevel},
+		{key: "log.format", def: []string{"json"},
+			help:  "`format` of the log on standard error: json or text",
+			apply: oneOf(func(c *settings) *string { return &c.LogFormat }, "json", "text")},
+		{key: "tls.cert", path: true,
+			help:  "`file` with the TLS certificate chain of the TCP addresses (PEM); read again on SIGHUP",
+			apply: text(func(c *settings) *string { return &c.TLSCert })},
+		{key: "tls.key", path: true,
+			help:  "`file` with the private key of tls.cert (PEM); read again on SIGHUP",
+			apply: text(func(c *settings) *string { return &c.TLSKey })},
+		{key: "trusted-proxies", list: true,
+			help:  "`peers` whose X-Forwarded-For is put up with: addresses or CIDR prefixes",
+			apply: applyProxies},
+		{key: "shutdown-timeout", def: []string{"10s"},
+			help:  "`time` that requests under way and the audit get to end on SIGTERM",
+			apply: applyShutdownTimeout},
+	}
+}
+
+func text(at func(*settings) *string) func(*settings, []string) error {
+	return func(c *settings, v []string) error {
+		*at(c) = v[0]
+		return nil
+	}
+}
+
+func oneOf(at func(*settings) *string, known ...string) func(*settings, []string) error {
+	return func(c *settings, v []string) error {
+		for _, k := range known {
+			if v[0] == k {
+				*at(c) = k
+				return nil
+			}
+		}
+		return fmt.Errorf("%q is none of %s%s", v[0], strings.Join(known, ", "), suggest.Hint(v[0], known))
+	}
+}
+
+func applyListen(c *settings, v []string) error {
+	c.Listen = nil
+	for _, s := range v {
+		a, err := parseAddress(s)
+		if err != nil {
+			return err
+		}
+		c.Listen = append(c.Listen, a)
+	}
+	if len(c.Listen) == 0 {
+		return errors.New("name at least one address")
+	}
+	return nil
+}
+
+func defaultEnvironments() []string {
+	var list []string
+	for _, e := range envs.Default() {
+		list = append(list, spellEnvironment(e.Name, e.Parent, e.Protected))
+	}
+	return list
+}
+
+const (
+	parentMark    = "parent="
+	protectedMark = "protected"
+)
+
+func applyEnvironments(c *settings, v []string) (err error) {
+	list := make([]envs.Environment, len(v))
+	for i, s := range v {
+		parts := strings.Split(s, ":")
+		list[i].Name = parts[0]
+		for _, mark := range parts[1:] {
+			parent, isParent := strings.CutPrefix(mark, parentMark)
+			switch {
+			case isParent:
+				list[i].Parent = parent
+			case mark == protectedMark:
+				list[i].Protected = true
+			default:
+				return fmt.Errorf("environment %q: %q is neither %sNAME nor %s", parts[0], mark, parentMark, protectedMark)
+			}
+		}
+	}
+	c.Environments, err = envs.New(list)
+	return err
+}
+
+func applyReadAudit(c *settings, v []string) error {
+	var s string
+	err := oneOf(func(*settings) *string { return &s }, string(vault.ReadsCoalesced), string(vault.ReadsEach))(c, v)
+	c.ReadAudit = vault.ReadAudit(s)
+	return err
+}
+
+const maxKeepVersions = 100
+
+func applyKeepVersions(c *settings, v []string) error {
+	n, err := strconv.Atoi(v[0])
+	if err != nil || n < 1 || n > maxKeepVersions {
+		return fmt.Errorf("%q is not a number from 1 to %d", v[0], maxKeepVersions)
+	}
+	c.KeepVersions = n
+	return nil
+}
+
+func applyLogLevel(c *settings, v []string) error {
+	var s string
+	if err := oneOf(func(*settings) *string { return &s }, "debug", "info", "warn", "error")(c, v); err != nil {
+		return err
+	}
+	return c.LogLevel.UnmarshalText([]byte(s))
+}
+
+func applyProxies(c *settings, v []string) error {
+	c.TrustedProxies = nil
+	for _, s := range v {
+		p, err := netip.ParsePrefix(s)
+		if a, addrErr := netip.ParseAddr(s); addrErr == nil {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			return fmt.Errorf("%q is neither an address nor a CIDR prefix", s)
+		}
+		c.TrustedProxies = append(c.TrustedProxies, p.Masked())
+	}
+	return nil
+}
+
+func applyShutdownTimeout(c *settings, v []string) error {
+	d, err := time.ParseDuration(v[0])
+	if err != nil || d < time.Second || d > time.Hour {
+		return fmt.Errorf("%q is not a duration from 1s to 1h", v[0])
+	}
+	c.ShutdownTimeout = d
+	return nil
+}
+
+// complete derives the defaults that depend on other settings.
+func (c settings) complete() (settings, error) {
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return c, usagef("tls.cert and tls.key belong together, and one of them is not set")
+	}
+	if c.DataDir == "" && c.Storage.path != "" {
+		c.DataDir = filepath.Dir(c.Storage.path)
+	}
+	if c.DataDir == "" {
+		c.DataDir = defaultDataDir
+	}
+	dir, err := filepath.Abs(c.DataDir)
+	if err != nil {
+		return c, err
+	}
+	c.DataDir = dir
+	if c.Storage == (storageURL{}) {
+		c.Storage = storageURL{scheme: schemeBbolt, path: filepath.Join(dir, vaultFile)}
+	}
+	if c.Identity == "" {
+		c.Identity = filepath.Join(dir, identityFile)
+	}
+	c.Identity, err = filepath.Abs(c.Identity)
+	return c, err
+}
