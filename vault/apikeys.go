@@ -217,12 +217,19 @@ const maxGrant = 256
 
 var emailRE = regexp.MustCompile(`^[^\s@<>"\\]{1,64}@[^\s@<>"\\]{1,189}$`)
 
+func checkEmail(s string) error {
+	if s != "" && (!emailRE.MatchString(s) || !printable(s)) {
+		return errorf(InvalidRequest, "The email is not an e-mail address")
+	}
+	return nil
+}
+
 func (v *Vault) checkKey(in KeyInput) error {
 	if err := checkName("name", in.Name); err != nil {
 		return err
 	}
-	if in.Email != "" && (!emailRE.MatchString(in.Email) || !printable(in.Email)) {
-		return errorf(InvalidRequest, "The email is not an e-mail address")
+	if err := checkEmail(in.Email); err != nil {
+		return err
 	}
 	if len(in.Environments) == 0 || len(in.Integrations) == 0 || len(in.Environments) > maxGrant || len(in.Integrations) > maxGrant {
 		return errorf(InvalidRequest, `A key is granted 1 to %d environments and 1 to %d integrations; "*" stands for all`, maxGrant, maxGrant)

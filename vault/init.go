@@ -44,6 +44,9 @@ func Init(ctx context.Context, cfg InitConfig) (Initialised, error) {
 	if err := checkSlug("org", cfg.Org); err != nil {
 		return Initialised{}, err
 	}
+	if err := checkEmail(cfg.AdminEmail); err != nil {
+		return Initialised{}, err
+	}
 	control, changes, err := newScopeKey(nil, controlSegment, h, at)
 	if err != nil {
 		return Initialised{}, err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -175,6 +176,20 @@ func (v *Vault) unwrap(ctx context.Context, segment string, ids []age.Identity) 
 		return nil
 	})
 	return keys, err
+}
+
+// StoredEnvironments returns the names of the environments that storage has keys
+// of, which needs no key.
+func StoredEnvironments(ctx context.Context, b backends.Backend) ([]string, error) {
+	var names []string
+	err := each(ctx, b, "keyfile/", func(r backends.Record) error {
+		name := strings.Split(r.Key, "/")[1]
+		if name != sharedSegment && name != controlSegment && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+		return nil
+	})
+	return names, err
 }
 
 // addScope makes the key of an environment that has joined the configuration.

@@ -84,7 +84,7 @@ func (b *Backend) attach(o *Options) (err error) {
 	if err != nil {
 		return explain(b.path, err)
 	}
-	head, err := b.inspect()
+	head, err := b.inspect(!o.ReadOnly)
 	if err != nil {
 		b.db.Close()
 		return err
@@ -133,8 +133,10 @@ func openFile(path string, flag int) (*os.File, error) {
 	return f, nil
 }
 
-// inspect checks the marker, the version and what must add up, and returns the head.
-func (b *Backend) inspect() (h backends.Head, err error) {
+// inspect checks the marker and the version, for use also what must add up, and
+// returns the head. For reading only, a log that does not end where it should is
+// opened: whoever looks for what was done to it must see it.
+func (b *Backend) inspect(forUse bool) (h backends.Head, err error) {
 	err = b.db.View(func(tx *bolt.Tx) error {
 		info, err := b.file.Stat()
 		if err != nil {
@@ -147,7 +149,7 @@ func (b *Backend) inspect() (h backends.Head, err error) {
 			return err
 		}
 		s, err := load(tx)
-		if err == nil {
+		if err == nil && forUse {
 			err = s.checkHead()
 		}
 		if err == nil {

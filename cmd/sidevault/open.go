@@ -5,8 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/backends/bbolt"
@@ -103,28 +101,13 @@ func storedEnvironments(ctx context.Context, cfg settings) ([]envs.Environment, 
 		return nil, failf(exitError, "%s", err)
 	}
 	defer backend.Close()
-	names, err := environmentsIn(ctx, backend)
+	names, err := vault.StoredEnvironments(ctx, backend)
 	if err != nil {
 		return nil, failf(exitError, "read %s", cfg.Storage.path).because(err)
 	}
-	return names, nil
-}
-
-// environmentsIn returns the environments that there are key files of, under
-// keyfile/ENVIRONMENT/NUMBER; other scopes begin with an @.
-func environmentsIn(ctx context.Context, b backends.Backend) ([]envs.Environment, error) {
-	const prefix = "keyfile/"
-	files, err := b.List(ctx, prefix, "", backends.MaxPage)
-	if err != nil {
-		return nil, err
-	}
-	var list []envs.Environment
-	for _, r := range files {
-		name, _, _ := strings.Cut(strings.TrimPrefix(r.Key, prefix), "/")
-		e := envs.Environment{Name: name}
-		if !strings.HasPrefix(name, "@") && !slices.Contains(list, e) {
-			list = append(list, e)
-		}
+	list := make([]envs.Environment, len(names))
+	for i, name := range names {
+		list[i].Name = name
 	}
 	return list, nil
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 	bolt "go.etcd.io/bbolt"
@@ -31,7 +32,7 @@ type raw struct {
 // tampering changes a vault's file.
 func tampering(t *testing.T, v *sidecar.Vault, change func(raw)) {
 	t.Helper()
-	db, err := bolt.Open(v.File("vault.db"), 0o600, &bolt.Options{Timeout: 1e9})
+	db, err := bolt.Open(v.File("vault.db"), 0o600, &bolt.Options{Timeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
