@@ -142,7 +142,9 @@ func (l *readLog) flush(ctx context.Context) error {
 	pending := l.pending
 	l.pending = map[readKey]*readCount{}
 	l.mu.Unlock()
-	keys := slices.Collect(maps.Keys(pending))
+	keys := slices.SortedFunc(maps.Keys(pending), func(a, b readKey) int {
+		return pending[a].since.Compare(pending[b].since)
+	})
 	for chunk := range slices.Chunk(keys, backends.MaxEntries) {
 		err := l.write(ctx, pending, chunk)
 		if errors.Is(err, backends.ErrUnknownOutcome) {

@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -63,7 +64,7 @@ func TestBadKeys(t *testing.T) {
 	for says, change := range map[string]map[string]any{
 		`did you mean "production"`: {"environments": []string{"prod"}},
 		"user or admin":             {"scope": "root"},
-		"name":                      {"name": ""},
+		"name":                      {"name": " x"},
 		"e-mail":                    {"email": "nobody"},
 		"future":                    {"expiresAt": "2001-01-01T00:00:00Z"},
 		"integrations":              {"integrations": []string{}},
@@ -77,6 +78,19 @@ func TestBadKeys(t *testing.T) {
 			t.Errorf("the failure does not say %q: %s: %s", says, f.Error.Message, f.Error.Details)
 		}
 	}
+}
+
+func TestMissingMembers(t *testing.T) {
+	t.Parallel()
+	c := binary.Serve(t).Admin()
+	whole := map[string]any{"name": "x", "scope": "user", "environments": []string{"*"}, "integrations": []string{"*"}}
+	for member := range whole {
+		partial := maps.Clone(whole)
+		delete(partial, member)
+		c.Post("/v1/keys", partial).Fails(http.StatusUnprocessableEntity, "VALIDATION_ERROR")
+	}
+	c.Post("/v1/integrations", map[string]any{}).Fails(http.StatusUnprocessableEntity, "VALIDATION_ERROR")
+	c.Put(slot("slack", ""), map[string]any{}).Fails(http.StatusUnprocessableEntity, "VALIDATION_ERROR")
 }
 
 func TestGrants(t *testing.T) {
