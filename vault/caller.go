@@ -135,6 +135,11 @@ func (a *attempt) close(ctx context.Context, err error) error {
 		return nil
 	}
 	a.entry.Outcome = KindOf(err).String()
+	if KindOf(err) == IntegrationNotFound {
+		// What names nothing of ours may be a secret in the wrong place, and the
+		// log is kept for good.
+		a.entry.TargetID = ""
+	}
 	a.v.count(a.entry.Action, a.entry.Outcome)
 	// The record must not depend on the caller's patience.
 	ctx = context.WithoutCancel(ctx)

@@ -185,7 +185,9 @@ func explain(path string, err error) error {
 		return refuse(backends.ErrUnavailable, "%s is in use by another process: stop that one first, or ask it through its API", path)
 	case errors.Is(err, syscall.ELOOP):
 		return refuse(fs.ErrPermission, "%s is a symbolic link: give the path of the file itself", path)
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+	case errors.Is(err, syscall.EROFS):
+		return refuse(backends.ErrUnavailable, "%s is on a read-only file system: mount it for writing", path)
+	case errors.Is(err, fs.ErrPermission):
 		return refuse(fs.ErrPermission, "%s cannot be written or read by this user: give it to the user that runs sidevault", path)
 	case errors.Is(err, fs.ErrNotExist):
 		return refuse(fs.ErrNotExist, "%s does not exist: create it with \"sidevault init\"", path)
