@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -135,7 +136,7 @@ func (a *attempt) close(ctx context.Context, err error) error {
 		return nil
 	}
 	a.entry.Outcome = KindOf(err).String()
-	if KindOf(err) == IntegrationNotFound {
+	if KindOf(err) == IntegrationNotFound && !keyLikeRE.MatchString(a.entry.TargetID) {
 		// What names nothing of ours may be a secret in the wrong place, and the
 		// log is kept for good.
 		a.entry.TargetID = ""
@@ -151,6 +152,9 @@ func (a *attempt) close(ctx context.Context, err error) error {
 	}
 	return err
 }
+
+// keyLikeRE is what a mistyped key looks like, and a token of a provider hardly.
+var keyLikeRE = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,23}$`)
 
 // admin refuses a caller without admin scope.
 func (a *attempt) admin() error {
