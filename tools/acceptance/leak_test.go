@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -264,11 +265,13 @@ func (l *leaks) crashed(format string) {
 		bodies[i] = value(l.text(fmt.Sprintf("on its way %d", i)))
 	}
 	c := l.admin()
+	var sent sync.WaitGroup
 	for i, body := range bodies {
-		go c.Try(http.MethodPut, slot("servicenow", "")+fmt.Sprintf("?name=n%d", i), body)
+		sent.Go(func() { c.Try(http.MethodPut, slot("servicenow", "")+fmt.Sprintf("?name=n%d", i), body) })
 	}
 	time.Sleep(20 * time.Millisecond)
 	l.s.Kill()
+	sent.Wait()
 	l.search("the log of a sidecar that was killed", []byte(l.s.Log()))
 	l.s = l.s.Vault.Start(l.t, "--log-format", format)
 }
