@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sidevault/sidevault/backends"
+	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault/secret"
 	"github.com/sidevault/sidevault/vault/suggest"
 )
@@ -231,20 +232,30 @@ func (v *Vault) checkKey(in KeyInput) error {
 	if err := checkEmail(in.Email); err != nil {
 		return err
 	}
-	if len(in.Environments) == 0 || len(in.Integrations) == 0 || len(in.Environments) > maxGrant || len(in.Integrations) > maxGrant {
-		return errorf(InvalidRequest, `A key is granted 1 to %d environments and 1 to %d integrations; "*" stands for all`, maxGrant, maxGrant)
+	if err := CheckGrant(v.envs, in.Environments, in.Integrations); err != nil {
+		return err
 	}
 	if !in.ExpiresAt.IsZero() && !in.ExpiresAt.After(v.now()) {
 		return errorf(InvalidRequest, "expiresAt must be in the future")
 	}
-	known := v.envs.Names()
-	for _, env := range in.Environments {
+	return nil
+}
+
+// CheckGrant returns an InvalidRequest unless both lists have 1 to 256 members,
+// the environments are in the tree or All, and the integrations are well-formed
+// keys or All.
+func CheckGrant(t *envs.Tree, environments, integrations []string) error {
+	if len(environments) == 0 || len(integrations) == 0 || len(environments) > maxGrant || len(integrations) > maxGrant {
+		return errorf(InvalidRequest, `A grant has 1 to %d environments and 1 to %d integrations; "*" stands for all`, maxGrant, maxGrant)
+	}
+	known := t.Names()
+	for _, env := range environments {
 		if env != All && !slices.Contains(known, env) {
 			return errorf(InvalidRequest, "Unknown environment %q%s", clip(env), suggest.Hint(env, known)).
 				detailed("the environments are: %s", joinNames(known))
 		}
 	}
-	for _, key := range in.Integrations {
+	for _, key := range integrations {
 		if key == All {
 			continue
 		}

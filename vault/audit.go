@@ -59,6 +59,7 @@ type auditBody struct {
 	Org          string         `json:"org"`
 	Outcome      string         `json:"outcome"`
 	Peer         string         `json:"peer,omitempty"`
+	Realm        string         `json:"realm,omitempty"`
 	RequestID    string         `json:"request_id,omitempty"`
 	Source       string         `json:"source"`
 	TargetID     string         `json:"target_id"`

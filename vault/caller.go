@@ -20,9 +20,13 @@ type Org struct {
 type Actor struct {
 	Email string `json:"email"` // "" when not known
 	ID    string `json:"id"`
-	Kind  string `json:"kind"` // api_key or system
+	Kind  string `json:"kind"` // api_key, jwt, unix or system
 	Name  string `json:"name"`
 }
+
+// key tells the actor from every other: IDs of different kinds come from
+// different places and can be the same.
+func (a Actor) key() string { return a.Kind + ":" + a.ID }
 
 // Label is the actor's e-mail address or, without one, the name.
 func (a Actor) Label() string {
@@ -35,7 +39,8 @@ func (a Actor) Label() string {
 // Origin is where a request came from.
 type Origin struct {
 	Source    string // rest, mcp or cli
-	Peer      string // network address, or uid of a Unix peer
+	Peer      string // network address, or uid and pid of a Unix peer
+	Realm     string // what the client says of itself in realmname; nobody checked it
 	RequestID string
 }
 
@@ -121,6 +126,7 @@ func (v *Vault) beginOn(c Caller, action, targetType, targetID string) *attempt 
 		Actor:      c.Actor,
 		Org:        c.Org.Slug,
 		Peer:       c.Origin.Peer,
+		Realm:      c.Origin.Realm,
 		RequestID:  c.Origin.RequestID,
 		Source:     c.Origin.Source,
 		TargetID:   targetID,
@@ -184,10 +190,15 @@ func (a *attempt) grant(slot Slot, environment bool) error {
 			detailed("the grant of %s covers these integrations: %s", a.caller.Actor.Name, strings.Join(a.caller.Integrations, ", "))
 	}
 	if !environment {
-		return errorf(Forbidden, "This caller may not use %s", a.v.describeScope(slot.Scope)).
-			detailed("the grant of %s covers these environments: %s", a.caller.Actor.Name, strings.Join(a.caller.Environments, ", "))
+		return a.outside(slot.Scope)
 	}
 	return nil
+}
+
+// outside is the refusal of a scope that the caller's grant does not cover.
+func (a *attempt) outside(s envs.Scope) error {
+	return errorf(Forbidden, "This caller may not use %s", a.v.describeScope(s)).
+		detailed("the grant of %s covers these environments: %s", a.caller.Actor.Name, strings.Join(a.caller.Environments, ", "))
 }
 
 func (v *Vault) describeScope(s envs.Scope) string {

@@ -19,22 +19,19 @@ type RawExport struct {
 // ExportRaw returns the stored record of the slot's credential and the key files
 // of its scope, all of them ciphertext. It is for whoever holds the storage, and
 // is audited as such.
-func (v *Vault) ExportRaw(ctx context.Context, org string, slot Slot) (RawExport, error) {
-	var o orgDoc
-	if _, err := v.document(ctx, orgKey(org), &o); err != nil {
-		if errors.Is(err, backends.ErrNotFound) {
-			return RawExport{}, errorf(InvalidRequest, "Unknown org %q", clip(org))
-		}
+func (v *Vault) ExportRaw(ctx context.Context, orgSlug string, slot Slot) (RawExport, error) {
+	org, err := v.org(ctx, orgSlug)
+	if err != nil {
 		return RawExport{}, err
 	}
-	cred, err := v.live(ctx, Org(o), slot)
+	cred, err := v.live(ctx, org, slot)
 	if errors.Is(err, backends.ErrNotFound) {
 		return RawExport{}, errorf(CredentialNotFound, "Credential not found").detailed("No credential exists for %s", slot)
 	}
 	if err != nil {
 		return RawExport{}, err
 	}
-	record, err := v.backend.Get(ctx, recordKey(Org(o), cred.ID, cred.Version))
+	record, err := v.backend.Get(ctx, recordKey(org, cred.ID, cred.Version))
 	if err != nil {
 		return RawExport{}, storageError(err)
 	}
@@ -47,7 +44,7 @@ func (v *Vault) ExportRaw(ctx context.Context, org string, slot Slot) (RawExport
 		return RawExport{}, err
 	}
 	entry := systemEntry(ActionExport, targetIntegration, slot.Integration)
-	entry.Environment, entry.Name, entry.Org = slot.Scope.Ptr(), slot.Name, org
+	entry.Environment, entry.Name, entry.Org = slot.Scope.Ptr(), slot.Name, orgSlug
 	entry.CredentialID, entry.Version = string(cred.ID), cred.Version
 	if err := v.appendEntries(ctx, entry); err != nil {
 		return RawExport{}, storageError(err)

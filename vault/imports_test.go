@@ -26,8 +26,10 @@ var allowed = map[string]string{
 	"api":                    "",
 	"api/wire":               "vault/secret",
 	"api/client":             "api/wire vault/secret",
-	"api/rest":               "api api/wire envs vault vault/seal vault/secret vault/suggest",
-	"cmd/sidevault": "api/client api/rest api/wire backends backends/bbolt backends/memory envs vault vault/catalog vault/seal " +
+	"api/jwt":                "envs vault vault/secret",
+	"api/peercred":           "envs vault",
+	"api/rest":               "api api/peercred api/wire envs vault vault/seal vault/secret vault/suggest",
+	"cmd/sidevault": "api/client api/jwt api/peercred api/rest api/wire backends backends/bbolt backends/memory envs vault vault/catalog vault/seal " +
 		"vault/secret vault/suggest",
 }
 

@@ -145,7 +145,7 @@ func (v *Vault) Integrations(ctx context.Context, c Caller, f IntegrationFilter)
 	if f.Scope != nil {
 		a.entry.Environment = f.Scope.Ptr()
 		if !c.mayRead(v.envs, *f.Scope) {
-			return nil, a.grant(Slot{Scope: *f.Scope}, false)
+			return nil, a.outside(*f.Scope)
 		}
 	}
 	all, err := v.catalogOf(ctx, c.Org)

@@ -49,14 +49,17 @@ type readLog struct {
 
 // readKey is what reads that are counted together have in common.
 type readKey struct {
-	org, actor, credential, environment, name, resolvedFrom, source, peer string
-	version                                                               uint64
+	org, actor, credential, environment, name, resolvedFrom, source, peer, realm string
+	version                                                                      uint64
 }
 
 type readCount struct {
-	entry auditBody
-	count int
-	since time.Time
+	org    string // its UUID
+	entry  auditBody
+	logged bool // each read has its own entry already
+	count  int
+	since  time.Time
+	last   time.Time
 }
 
 func newReadLog(v *Vault, mode ReadAudit) *readLog {
@@ -84,18 +87,16 @@ func (l *readLog) run() {
 
 // record takes one successful read. When it returns nil the read is in the audit
 // log, or counted to be there within a second.
-func (l *readLog) record(ctx context.Context, entry auditBody) error {
+func (l *readLog) record(ctx context.Context, org Org, entry auditBody) error {
 	entry.Outcome = OutcomeSuccess
 	if l.mode == ReadsEach {
 		if err := l.v.appendEntries(ctx, entry); err != nil {
 			return storageError(err)
 		}
-		return nil
-	}
-	if err := l.failing(); err != nil {
+	} else if err := l.failing(); err != nil {
 		return err
 	}
-	if l.add(entry) < maxPendingReads {
+	if l.add(org, entry) < maxPendingReads {
 		return nil
 	}
 	if err := l.flush(ctx); err != nil {
@@ -117,20 +118,22 @@ func (l *readLog) failing() error {
 }
 
 // add counts a read and returns how many different ones are pending.
-func (l *readLog) add(entry auditBody) int {
+func (l *readLog) add(org Org, entry auditBody) int {
 	from, _ := entry.Metadata["resolvedFrom"].(*string)
 	key := readKey{
-		org: entry.Org, actor: entry.Actor.ID, credential: entry.CredentialID, version: entry.Version, name: entry.Name,
-		environment: text(entry.Environment), resolvedFrom: text(from), source: entry.Source, peer: host(entry.Peer),
+		org: entry.Org, actor: entry.Actor.key(), credential: entry.CredentialID, version: entry.Version, name: entry.Name,
+		environment: text(entry.Environment), resolvedFrom: text(from), source: entry.Source, peer: host(entry.Peer), realm: entry.Realm,
 	}
+	now := l.v.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c, ok := l.pending[key]; ok {
 		c.count++
+		c.last = now
 		return len(l.pending)
 	}
 	entry.Peer = key.peer
-	l.pending[key] = &readCount{entry: entry, count: 1, since: l.v.now()}
+	l.pending[key] = &readCount{org: org.ID, entry: entry, logged: l.mode == ReadsEach, count: 1, since: now, last: now}
 	return len(l.pending)
 }
 
@@ -165,19 +168,38 @@ func (l *readLog) flush(ctx context.Context) error {
 	return nil
 }
 
+// write commits the entries of some of the pending reads and the usage that they
+// make, together.
 func (l *readLog) write(ctx context.Context, pending map[readKey]*readCount, keys []readKey) error {
-	bodies := make([]auditBody, len(keys))
+	counts := make([]*readCount, len(keys))
+	var bodies []auditBody
 	for i, k := range keys {
-		c := pending[k]
-		bodies[i] = c.entry
-		bodies[i].Metadata = maps.Clone(c.entry.Metadata)
-		bodies[i].Metadata["count"] = c.count
-		bodies[i].Metadata["since"] = c.since.Format(TimeFormat)
-		if c.count > 1 {
-			bodies[i].RequestID = "" // one request's ID would stand for many
+		counts[i] = pending[k]
+		if !counts[i].logged {
+			bodies = append(bodies, counts[i].body())
 		}
 	}
-	return l.v.appendEntries(ctx, bodies...)
+	for {
+		changes, err := l.v.usageChanges(ctx, counts)
+		if err != nil {
+			return err
+		}
+		// Another sidecar may have counted reads of the same caller.
+		if _, err = l.v.commit(ctx, changes, bodies...); !errors.Is(err, backends.ErrConflict) {
+			return err
+		}
+	}
+}
+
+func (c *readCount) body() auditBody {
+	body := c.entry
+	body.Metadata = maps.Clone(c.entry.Metadata)
+	body.Metadata["count"] = c.count
+	body.Metadata["since"] = c.since.Format(TimeFormat)
+	if c.count > 1 {
+		body.RequestID = "" // one request's ID would stand for many
+	}
+	return body
 }
 
 // putBack returns what a failed flush did not write.
@@ -190,6 +212,7 @@ func (l *readLog) putBack(unwritten map[readKey]*readCount) {
 	for k, c := range unwritten {
 		if later, ok := l.pending[k]; ok {
 			c.count += later.count
+			c.last = later.last
 		}
 		l.pending[k] = c
 	}

@@ -20,6 +20,7 @@ type RemoveOptions struct {
 type Removed struct {
 	Credential Credential // the deleted one; zero when WasNoop
 	WasNoop    bool
+	Impact
 }
 
 // Remove marks the slot's credential as deleted. It touches that slot alone: it
@@ -44,20 +45,24 @@ func (v *Vault) Remove(ctx context.Context, c Caller, slot Slot, o RemoveOptions
 }
 
 func (a *attempt) remove(ctx context.Context, slot Slot, o RemoveOptions) (Removed, error) {
-	org := a.caller.Org
-	cred, err := a.v.live(ctx, org, slot)
+	cred, err := a.v.live(ctx, a.caller.Org, slot)
 	if errors.Is(err, backends.ErrNotFound) {
 		return a.removeNothing(ctx, slot, o)
 	}
 	if err != nil {
 		return Removed{}, err
 	}
+	return a.removeLive(ctx, cred, o)
+}
+
+// removeLive commits the deletion of a credential.
+func (a *attempt) removeLive(ctx context.Context, cred Credential, o RemoveOptions) (Removed, error) {
 	if !matches(o.IfMatch, cred.Revision) {
-		return Removed{}, conflict(slot)
+		return Removed{}, conflict(cred.Slot)
 	}
 	at := cred.Revision
 	cred.Status, cred.DeletedAt, cred.DeletedBy = StatusDeleted, a.v.now(), a.caller.Actor
-	changes, err := a.v.deletionChanges(ctx, org, cred, at)
+	changes, err := a.v.deletionChanges(ctx, a.caller.Org, cred, at)
 	if err != nil {
 		return Removed{}, err
 	}
@@ -70,7 +75,7 @@ func (a *attempt) remove(ctx context.Context, slot Slot, o RemoveOptions) (Remov
 	if err != nil {
 		return Removed{}, storageError(err)
 	}
-	return Removed{Credential: cred}, nil
+	return a.assess(ctx, Removed{Credential: cred})
 }
 
 // deletionChanges moves the credential, which the slot holds at that revision,

@@ -49,7 +49,7 @@ func (v *Vault) Resolve(ctx context.Context, c Caller, slot Slot, o ResolveOptio
 		return Resolved{}, err
 	}
 	a.note("resolvedFrom", resolved.From.Ptr())
-	if err := v.reads.record(ctx, a.entry); err != nil {
+	if err := v.reads.record(ctx, c.Org, a.entry); err != nil {
 		return Resolved{}, err
 	}
 	v.count(ActionRead, OutcomeSuccess)
@@ -120,25 +120,32 @@ func (v *Vault) reveal(ctx context.Context, org Org, c Credential, version uint6
 	if version == 0 {
 		version = c.Version
 	}
-	if !c.keeps(version) {
-		return Resolved{}, errorf(CredentialNotFound, "Version not found").
-			detailed("Version %d of the credential for %s does not exist or is no longer kept", version, c.Slot)
-	}
-	file, err := v.backend.Get(ctx, recordKey(org, c.ID, version))
-	if errors.Is(err, backends.ErrNotFound) {
-		return Resolved{}, backends.ErrNotFound
-	}
-	if err != nil {
-		return Resolved{}, storageError(err)
-	}
-	fields, err := v.keys.open(c.Slot.Scope, file.Value, c.Slot.place(org, c.ID, version))
-	if errors.Is(err, seal.ErrIntegrity) {
-		return Resolved{}, v.integrityError(err)
-	}
+	fields, err := v.openVersion(ctx, org, c, version)
 	if err != nil {
 		return Resolved{}, err
 	}
 	return Resolved{Credential: c, Fields: fields, Version: version, From: c.Slot.Scope}, nil
+}
+
+// openVersion decrypts a version of a credential. It returns backends.ErrNotFound
+// as it comes when the version's record is gone.
+func (v *Vault) openVersion(ctx context.Context, org Org, c Credential, version uint64) (seal.Fields, error) {
+	if !c.keeps(version) {
+		return nil, errorf(CredentialNotFound, "Version not found").
+			detailed("Version %d of the credential for %s does not exist or is no longer kept", version, c.Slot)
+	}
+	file, err := v.backend.Get(ctx, recordKey(org, c.ID, version))
+	if errors.Is(err, backends.ErrNotFound) {
+		return nil, backends.ErrNotFound
+	}
+	if err != nil {
+		return nil, storageError(err)
+	}
+	fields, err := v.keys.open(c.Slot.Scope, file.Value, c.Slot.place(org, c.ID, version))
+	if errors.Is(err, seal.ErrIntegrity) {
+		return nil, v.integrityError(err)
+	}
+	return fields, err
 }
 
 func (c Credential) keeps(version uint64) bool {

@@ -26,6 +26,8 @@ type SetInput struct {
 	// IfMatch, when not zero, is the revision that the credential must still
 	// have, or AnyRevision; else the call fails with VersionConflict.
 	IfMatch Revision
+	// MustCreate refuses a slot that is taken, with CredentialExists.
+	MustCreate bool
 }
 
 // Revision is the state of a credential: it changes whenever anything of the
@@ -54,7 +56,11 @@ type SetResult struct {
 // version. What was there stays until the commit, and the audit entry's
 // wasUpdate is decided by the same commit.
 func (v *Vault) Set(ctx context.Context, c Caller, slot Slot, in SetInput) (result SetResult, err error) {
-	a := v.begin(c, ActionSet, slot)
+	action := ActionSet
+	if in.MustCreate {
+		action = ActionCreate
+	}
+	a := v.begin(c, action, slot)
 	defer func() { err = a.close(ctx, err) }()
 	if err := a.changes(slot); err != nil {
 		return SetResult{}, err
@@ -78,29 +84,33 @@ func (v *Vault) Set(ctx context.Context, c Caller, slot Slot, in SetInput) (resu
 	return result, err
 }
 
-// set seals and commits the next version of what it finds in the slot.
+// set makes the slot's credential, or the next version of the one it finds there.
 func (a *attempt) set(ctx context.Context, slot Slot, in SetInput, key *seal.Key) (SetResult, error) {
-	v, org := a.v, a.caller.Org
-	cred, err := v.live(ctx, org, slot)
-	created := errors.Is(err, backends.ErrNotFound)
-	if err != nil && !created {
-		return SetResult{}, err
+	cred, err := a.v.live(ctx, a.caller.Org, slot)
+	if errors.Is(err, backends.ErrNotFound) {
+		cred, err = newCredential(slot, a.caller.Actor, a.v.now())
+	} else if err == nil && in.MustCreate {
+		err = taken(slot)
 	}
-	if !matches(in.IfMatch, cred.Revision) {
-		return SetResult{}, conflict(slot)
-	}
-	now := v.now()
-	if created {
-		if cred, err = newCredential(slot, a.caller.Actor, now); err != nil {
-			return SetResult{}, err
-		}
-	}
-	dropped := cred.advance(in, a.caller.Actor, now, v.keep)
-	record, err := key.Seal(slot.place(org, cred.ID, cred.Version), in.Fields)
 	if err != nil {
 		return SetResult{}, err
 	}
-	changes, err := v.versionChanges(ctx, org, cred, record, dropped)
+	return a.store(ctx, cred, in, key)
+}
+
+// store seals and commits the next version of a credential, which is its first
+// when it has no revision.
+func (a *attempt) store(ctx context.Context, cred Credential, in SetInput, key *seal.Key) (SetResult, error) {
+	if !matches(in.IfMatch, cred.Revision) {
+		return SetResult{}, conflict(cred.Slot)
+	}
+	org, created := a.caller.Org, cred.Revision == 0
+	dropped := cred.advance(in, a.caller.Actor, a.v.now(), a.v.keep)
+	record, err := key.Seal(cred.Slot.place(org, cred.ID, cred.Version), in.Fields)
+	if err != nil {
+		return SetResult{}, err
+	}
+	changes, err := a.v.versionChanges(ctx, org, cred, record, dropped)
 	if err != nil {
 		return SetResult{}, err
 	}

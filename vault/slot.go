@@ -100,9 +100,14 @@ func (v *Vault) Scope(environment *string) (envs.Scope, error) {
 	}
 }
 
-// checkName holds names that people give to 1 to MaxName bytes of printable text.
+// IsName reports whether s is 1 to MaxName bytes of printable text without space
+// at its ends, as names that people give must be.
+func IsName(s string) bool {
+	return s != "" && len(s) <= MaxName && printable(s) && strings.TrimSpace(s) == s
+}
+
 func checkName(what, name string) error {
-	if name == "" || len(name) > MaxName || !printable(name) || strings.TrimSpace(name) != name {
+	if !IsName(name) {
 		return errorf(InvalidRequest, "The %s must be 1 to %d bytes of printable text, without space at its ends", what, MaxName)
 	}
 	return nil
@@ -110,6 +115,23 @@ func checkName(what, name string) error {
 
 func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// Clean returns foreign text as an audit entry may hold it: what is not printable
+// and what is not UTF-8 is left out, and the rest is cut to MaxName bytes between
+// two characters. It is for text that only describes: two different names can
+// come out the same.
+func Clean(s string) string {
+	var b strings.Builder
+	for _, r := range strings.ToValidUTF8(s, "") {
+		if b.Len()+utf8.RuneLen(r) > MaxName {
+			break
+		}
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		}
+	}
+	return strings.TrimSpace(b.String())
 }
 
 // clip makes foreign text fit for a message: printable, and not long.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/envs"
@@ -26,6 +27,7 @@ import (
 //	gone/ORG/INTEGRATION/SCOPE/NAME           document: the ID of the slot's last deleted credential
 //	cred/ORG/ID                               document: where a credential lives, or the deleted credential
 //	record/ORG/ID/VERSION                     file: one version's place, fields and MAC
+//	usage/ORG/ID/CALLER                       document: one caller's reads of the credential
 //
 // ORG is the org's UUID; NUMBER has 4 digits, VERSION 10. SCOPE is also @control
 // for the key that signs the documents.
@@ -59,6 +61,11 @@ func recordKey(org Org, id ID, version uint64) string {
 }
 
 const apiKeyPrefix = "apikey/"
+
+// orgOfKey returns the org's UUID in a key whose second segment it is.
+func orgOfKey(key string) string {
+	return strings.Split(key, "/")[1]
+}
 
 func (s Slot) path() string {
 	return s.Integration + "/" + segment(s.Scope) + "/" + url.PathEscape(s.Name)

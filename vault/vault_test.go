@@ -39,6 +39,7 @@ var testCatalog = entries{
 		{Name: "host", Required: true}, {Name: "username", Required: true}, {Name: "password", Secret: true},
 	}},
 	{Key: "zoominfo", Name: "ZoomInfo", Category: "data", Enabled: false},
+	{Key: "pardot", Name: "Pardot", Category: "crm", Enabled: true, CredentialOf: "salesforce"},
 }
 
 // fixture is a vault with its first admin.
