@@ -68,7 +68,7 @@ func auditEntry(e vault.AuditEntry) wire.AuditEntry {
 		Seq: e.Seq, Time: wireTime(e.Time), Org: e.Org, Action: e.Action, TargetType: e.TargetType, TargetID: e.TargetID,
 		Actor:       wire.AuditActor{ID: e.Actor.ID, Name: e.Actor.Name, Email: e.Actor.Email, Kind: e.Actor.Kind},
 		Environment: e.Environment, Name: e.Name, CredentialID: e.CredentialID, Version: e.Version, Outcome: e.Outcome,
-		Metadata: e.Metadata, RequestID: e.RequestID, Source: e.Source, Peer: e.Peer, Prev: e.Prev.String(), Hash: e.Hash.String(),
+		Metadata: e.Metadata, RequestID: e.RequestID, Source: e.Source, Peer: e.Peer, Realm: e.Realm, Prev: e.Prev.String(), Hash: e.Hash.String(),
 	}
 }
 

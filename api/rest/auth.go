@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"net"
 	"strings"
 	"sync"
@@ -39,31 +40,58 @@ func (s *server) run(r *request, rt route) (answer, error) {
 	return rt.do(r)
 }
 
-// authenticate sets the request's caller from its API key. A peer that failed
-// too often is told to wait, but never one with a valid key: on loopback every
-// program has the same address.
+// Tokens verifies the tokens that are no API keys.
+type Tokens interface {
+	// Verify returns the caller that a token speaks for, or an Unauthorized that
+	// does not tell what is wrong with it.
+	Verify(ctx context.Context, token secret.Value) (vault.Caller, error)
+}
+
+// authenticate sets the request's caller: from its Authorization header or, only
+// without one, from the peer of a Unix socket.
 func (s *server) authenticate(r *request) error {
-	key, err := bearer(r.gin.Request.Header.Values("Authorization"))
-	if err != nil {
-		return err
+	headers := r.gin.Request.Header.Values("Authorization")
+	caller, known := vault.Caller{}, false
+	if len(headers) == 0 {
+		caller, known = s.peers.Caller(r.ctx())
 	}
-	origin := r.caller.Origin
-	caller, err := s.vault.Authenticate(r.ctx(), key)
-	if vault.KindOf(err) == vault.Unauthorized {
-		s.metrics.authFailures.Inc()
-		if !s.failures.allow(origin.Peer) {
-			return &vault.Error{Kind: vault.RateLimited, Msg: "Too many failed authentications", Details: "wait a second, and check the key", Err: err}
+	if !known {
+		token, err := bearer(headers)
+		if err != nil {
+			return err
+		}
+		if caller, err = s.verify(r, token); err != nil {
+			return err
 		}
 	}
-	if err != nil {
-		return err
-	}
-	caller.Origin = origin
+	caller.Origin = r.caller.Origin
 	r.caller = caller
 	return checkTenant(r)
 }
 
-// bearer reads the key from an Authorization header (RFC 6750, section 2.1), or
+// verify returns the caller of an API key or a token. A peer that failed too often
+// is told to wait, but never one with a valid key: on loopback every program has
+// the same address.
+func (s *server) verify(r *request, token secret.Value) (caller vault.Caller, err error) {
+	if s.tokens != nil && isJWT(token) {
+		caller, err = s.tokens.Verify(r.ctx(), token)
+	} else {
+		caller, err = s.vault.Authenticate(r.ctx(), token)
+	}
+	if vault.KindOf(err) == vault.Unauthorized {
+		s.metrics.authFailures.Inc()
+		if !s.failures.allow(r.caller.Origin.Peer) {
+			return vault.Caller{}, &vault.Error{Kind: vault.RateLimited, Msg: "Too many failed authentications", Details: "wait a second, and check the key", Err: err}
+		}
+	}
+	return caller, err
+}
+
+// isJWT reports whether a token has the three parts of a JWT (RFC 7519, section 3);
+// an API key has one.
+func isJWT(token secret.Value) bool { return strings.Count(token.Reveal(), ".") == 2 }
+
+// bearer reads the key or token from an Authorization header (RFC 6750, section 2.1), or
 // from one that is the bare key.
 func bearer(headers []string) (secret.Value, error) {
 	if len(headers) == 0 || headers[0] == "" {
@@ -110,6 +138,8 @@ func newFailures() *failures { return &failures{peers: map[string]*rate.Limiter{
 
 // allow counts one failure and reports whether the peer may still be told so.
 func (f *failures) allow(peer string) bool {
+	// Neither a new port nor a new process makes another peer.
+	peer, _, _ = strings.Cut(peer, " pid=")
 	if host, _, err := net.SplitHostPort(peer); err == nil {
 		peer = host
 	}

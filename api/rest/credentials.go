@@ -8,6 +8,7 @@ import (
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault"
 	"github.com/sidevault/sidevault/vault/seal"
+	"github.com/sidevault/sidevault/vault/secret"
 )
 
 // getStatus answers what a slot holds, without its secret.
@@ -33,7 +34,7 @@ func (s *server) setCredential(r *request) (answer, error) {
 	if err := r.read(&body); err != nil {
 		return answer{}, err
 	}
-	slot, err := s.bodySlot(r, body)
+	slot, err := s.bodySlot(r, r.integration(), body)
 	if err != nil {
 		return answer{}, err
 	}
@@ -57,7 +58,7 @@ func (s *server) setCredential(r *request) (answer, error) {
 
 // bodySlot returns the slot that the path, the query and the body name. What is
 // named in both must agree.
-func (s *server) bodySlot(r *request, body wire.SetRequest) (vault.Slot, error) {
+func (s *server) bodySlot(r *request, integration string, body wire.SetRequest) (vault.Slot, error) {
 	environment, name := r.param("environment"), r.param("name")
 	for _, both := range []struct {
 		what         string
@@ -79,45 +80,60 @@ func (s *server) bodySlot(r *request, body wire.SetRequest) (vault.Slot, error) 
 	if name == nil {
 		name = new(string)
 	}
-	return s.vault.Slot(r.integration(), environment, *name)
+	return s.vault.Slot(integration, environment, *name)
 }
 
 func setInput(r *request, body wire.SetRequest) (vault.SetInput, error) {
-	if body.Value != nil && body.Fields != nil {
-		return vault.SetInput{}, invalid("Both value and fields are given", "give the credential as value (one string) or as fields, not both")
+	fields, err := secretFields(body.Value, body.Fields)
+	if err != nil {
+		return vault.SetInput{}, err
 	}
 	match, err := r.ifMatch()
 	if err != nil {
 		return vault.SetInput{}, err
 	}
-	in := vault.SetInput{Fields: body.Fields, AuthType: body.AuthType, Labels: body.Labels, IfMatch: match}
-	if body.Value != nil {
-		in.Fields = seal.Fields{vault.ValueField: *body.Value}
-	}
+	in := vault.SetInput{Fields: fields, AuthType: body.AuthType, Labels: body.Labels, IfMatch: match}
 	if body.ExpiresAt != nil {
 		in.ExpiresAt = moment(*body.ExpiresAt)
 	}
 	return in, nil
 }
 
+// secretFields returns what a body gives as value or as fields; nil when it gives
+// neither.
+func secretFields(value *secret.Value, fields seal.Fields) (seal.Fields, error) {
+	if value != nil && fields != nil {
+		return nil, invalid("Both value and fields are given", "give the credential as value (one string) or as fields, not both")
+	}
+	if value != nil {
+		return seal.Fields{vault.ValueField: *value}, nil
+	}
+	return fields, nil
+}
+
+// removeOptions reads how a removal is to go.
+func removeOptions(r *request) (o vault.RemoveOptions, err error) {
+	if err := r.readNothing(); err != nil {
+		return o, err
+	}
+	if o.IfExists, err = r.flag("ifExists", false); err != nil {
+		return o, err
+	}
+	o.IfMatch, err = r.ifMatch()
+	return o, err
+}
+
 // removeCredential soft-deletes a slot's credential.
 func (s *server) removeCredential(r *request) (answer, error) {
-	if err := r.readNothing(); err != nil {
-		return answer{}, err
-	}
 	slot, err := s.slot(r)
 	if err != nil {
 		return answer{}, err
 	}
-	ifExists, err := r.flag("ifExists", false)
+	o, err := removeOptions(r)
 	if err != nil {
 		return answer{}, err
 	}
-	match, err := r.ifMatch()
-	if err != nil {
-		return answer{}, err
-	}
-	removed, err := s.vault.Remove(r.ctx(), r.caller, slot, vault.RemoveOptions{IfExists: ifExists, IfMatch: match})
+	removed, err := s.vault.Remove(r.ctx(), r.caller, slot, o)
 	if err != nil {
 		return answer{}, err
 	}
@@ -171,7 +187,7 @@ func slotStatus(s vault.SlotStatus) wire.SlotStatus {
 func credential(c vault.Credential) wire.Credential {
 	out := wire.Credential{
 		ID: string(c.ID), IntegrationID: c.Slot.Integration, Environment: c.Slot.Scope.Ptr(), Name: c.Slot.Name,
-		AuthType: c.AuthType, Status: string(c.StatusAt(now())), Version: c.Version, Labels: c.Labels,
+		CredentialName: c.Slot.Name, AuthType: c.AuthType, Status: string(c.StatusAt(now())), Version: c.Version, Labels: c.Labels,
 		CreatedAt: wire.Time(c.CreatedAt), CreatedBy: actor(c.CreatedBy), UpdatedAt: wire.Time(c.UpdatedAt), UpdatedBy: actor(c.UpdatedBy),
 		ExpiresAt: wire.Optional(c.ExpiresAt), DeletedAt: wire.Optional(c.DeletedAt),
 	}
@@ -186,7 +202,9 @@ func removal(slot vault.Slot, r vault.Removed) wire.Removal {
 	out := wire.Removal{WasNoop: r.WasNoop, IntegrationID: slot.Integration, Environment: slot.Scope.Ptr(), Name: slot.Name}
 	if !r.WasNoop {
 		c := credential(r.Credential)
-		out.ID, out.AuthType, out.Status, out.Version, out.DeletedAt, out.DeletedBy = c.ID, c.AuthType, c.Status, c.Version, c.DeletedAt, c.DeletedBy
+		out.ID, out.CredentialName, out.AuthType, out.Status, out.Version = c.ID, c.CredentialName, c.AuthType, c.Status, c.Version
+		out.DeletedAt, out.DeletedBy = c.DeletedAt, c.DeletedBy
+		out.IntegrationsAffected, out.ConsumersAffected = &r.Impact.Integrations, &r.Impact.Consumers
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -48,11 +49,20 @@ var retryAfter = map[vault.Kind]string{
 	vault.ValidatorUnavailable: "1",
 }
 
+// statusClientClosed is what the count and the log of requests say of a client that
+// did not wait; it is never sent.
+const statusClientClosed = 499
+
 func code(k vault.Kind) string { return strings.ToUpper(k.String()) }
 
 // fail answers with err. The text of what is not the vault's own error stays in
 // the log.
 func (s *server) fail(r *request, err error) {
+	if errors.Is(err, context.Canceled) && r.ctx().Err() != nil {
+		// Nobody is there to be told, and nothing of ours failed.
+		r.gin.AbortWithStatus(statusClientClosed)
+		return
+	}
 	e, ok := errors.AsType[*vault.Error](err)
 	if !ok || e.Kind == vault.Internal {
 		s.log.ErrorContext(r.ctx(), "internal error", "request_id", r.id(), "route", r.route(), "err", err)

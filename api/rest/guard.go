@@ -15,6 +15,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
 
+	"github.com/sidevault/sidevault/api/peercred"
 	"github.com/sidevault/sidevault/api/wire"
 	"github.com/sidevault/sidevault/vault"
 )
@@ -23,7 +24,10 @@ import (
 // answer has.
 func (s *server) identify(c *gin.Context) {
 	r := &request{gin: c}
-	r.caller.Origin = vault.Origin{Source: "rest", Peer: peer(c.Request), RequestID: requestID(c.Request)}
+	r.caller.Origin = vault.Origin{
+		Source: "rest", Peer: peer(c.Request), RequestID: requestID(c.Request),
+		Realm: vault.Clean(c.Request.Header.Get(wire.HeaderRealmName)),
+	}
 	if strings.HasPrefix(c.Request.UserAgent(), wire.CLIAgent) {
 		r.caller.Origin.Source = "cli"
 	}
@@ -46,12 +50,21 @@ func requestID(r *http.Request) string {
 
 func unprintable(c rune) bool { return c < 0x20 || c > 0x7e }
 
-// peer is the other end of the connection.
+// peer is the other end of the connection. On a Unix socket the client chooses its
+// own address, which can be any text.
 func peer(r *http.Request) string {
-	if r.RemoteAddr == "" || r.RemoteAddr == "@" {
+	if cred, ok := peercred.Of(r.Context()); ok {
+		return cred.String()
+	}
+	if overUnix(r) || r.RemoteAddr == "" {
 		return "unix"
 	}
 	return r.RemoteAddr
+}
+
+func overUnix(r *http.Request) bool {
+	_, ok := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)
+	return ok
 }
 
 // observe counts, times and logs the request. It logs the pattern of the route,
@@ -166,7 +179,7 @@ func crossOrigin(r *http.Request) bool {
 
 func (s *server) trusts(r *http.Request) bool {
 	addr, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && slices.ContainsFunc(s.proxies, func(p netip.Prefix) bool {
+	return err == nil && !overUnix(r) && slices.ContainsFunc(s.proxies, func(p netip.Prefix) bool {
 		return p.Contains(addr.Addr().Unmap())
 	})
 }

@@ -18,7 +18,7 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 		}, []string{"route", "method", "status"}),
 		authFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sidevault_authentication_failures_total",
-			Help: "Requests with an unknown, revoked or expired key.",
+			Help: "Requests with a key or token that is not valid.",
 		}),
 	}
 	registry.MustRegister(m.requests, m.authFailures)

@@ -181,7 +181,7 @@ func (r *request) ifMatch() (vault.Revision, error) {
 	if len(given) > 1 || !ok || !closed || strings.Contains(inner, `"`) {
 		return 0, invalid("The If-Match header is malformed", `give one ETag as it was received, quotes and all, as in If-Match: "42"`)
 	}
-	revision, err := strconv.ParseUint(inner, 10, 64)
+	revision, err := strconv.ParseUint(inner, 10, 63)
 	if err != nil || revision == 0 {
 		return vault.NoRevision, nil
 	}
@@ -203,7 +203,20 @@ func (r *request) read(to any) error {
 	if len(body) == 0 {
 		return invalid("The request has no body", "send a JSON object")
 	}
-	err = json.Unmarshal(body, to, json.RejectUnknownMembers(true))
+	return decode(body, to)
+}
+
+// readOptional is read for a body that may be absent.
+func (r *request) readOptional(to any) error {
+	body, err := r.body()
+	if err != nil || len(body) == 0 {
+		return err
+	}
+	return decode(body, to)
+}
+
+func decode(body []byte, to any) error {
+	err := json.Unmarshal(body, to, json.RejectUnknownMembers(true))
 	if err == nil {
 		return nil
 	}
@@ -260,7 +273,7 @@ func decodeError(err error, to any) error {
 		return invalid("The request body is not a JSON object", "")
 	}
 	msg := where + " has the wrong type"
-	if semantic.GoType != nil && semantic.GoType.String() == "wire.Time" {
+	if semantic.GoType != nil && strings.HasSuffix(semantic.GoType.String(), "Time") {
 		msg = where + " is not an RFC 3339 time, as in 2026-04-29T14:00:00Z"
 	} else if semantic.GoType != nil {
 		msg += ": it must be " + jsonType(semantic.GoType)
@@ -296,10 +309,10 @@ func pointerPath(p jsontext.Pointer) []string {
 // memberNames returns the JSON names of a struct's fields.
 func memberNames(to any) []string {
 	var names []string
-	t := reflect.TypeOf(to).Elem()
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		names = append(names, name)
+	for _, f := range reflect.VisibleFields(reflect.TypeOf(to).Elem()) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+			names = append(names, name)
+		}
 	}
 	return names
 }
@@ -313,6 +326,8 @@ func jsonType(t reflect.Type) string {
 		return "true or false"
 	case reflect.Slice:
 		return "an array of strings"
+	case reflect.Uint64:
+		return "a whole number"
 	case reflect.Map:
 		return "an object of strings"
 	default:

@@ -13,6 +13,7 @@
 package rest
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -20,6 +21,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sidevault/sidevault/api/peercred"
 	"github.com/sidevault/sidevault/vault"
 )
 
@@ -36,22 +38,33 @@ type Options struct {
 	// TrustedProxies are the peers whose X-Forwarded-For and Forwarded headers
 	// are put up with. From any other, requests that carry one are refused.
 	TrustedProxies []netip.Prefix
+	// Closing, when not nil, ends the streams of watchers when it is closed: a
+	// server that shuts down would wait for them for ever.
+	Closing <-chan struct{}
+	// Tokens, when not nil, verifies JWTs; without it they are no valid keys.
+	Tokens Tokens
+	// Peers, when not nil, says which caller the peer of a Unix socket is. It takes
+	// a server whose ConnContext is [peercred.Attach].
+	Peers *peercred.Rules
 }
 
 type server struct {
 	vault    *vault.Vault
+	tokens   Tokens
+	peers    *peercred.Rules
 	log      *slog.Logger
 	registry *prometheus.Registry
 	metrics  *metrics
 	proxies  []netip.Prefix
 	failures *failures
+	closing  <-chan struct{}
 }
 
 // New returns the handler of the whole API.
 func New(cfg Config) http.Handler {
 	s := &server{
-		vault: cfg.Vault, log: cfg.Logger, registry: cfg.Registry, metrics: newMetrics(cfg.Registry),
-		proxies: cfg.TrustedProxies, failures: newFailures(),
+		vault: cfg.Vault, tokens: cfg.Tokens, peers: cfg.Peers, log: cfg.Logger, registry: cfg.Registry, metrics: newMetrics(cfg.Registry),
+		proxies: cfg.TrustedProxies, failures: newFailures(), closing: cfg.Closing,
 	}
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
@@ -72,4 +85,17 @@ func New(cfg Config) http.Handler {
 		}
 	}
 	return engine
+}
+
+// untilClosing returns a context that also ends when the server shuts down.
+func (s *server) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-s.closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }

@@ -37,6 +37,7 @@ func (e oneEntry) Lookup(key string) (vault.Integration, bool) {
 type fixture struct {
 	t       testing.TB
 	handler http.Handler
+	vault   *vault.Vault
 	log     *bytes.Buffer
 	key     string
 	org     vault.Org
@@ -66,6 +67,7 @@ func newFixture(t testing.TB, o Options) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { v.Close(context.Background()) })
+	f.vault = v
 	f.handler = New(Config{Vault: v, Registry: prometheus.NewRegistry(), Logger: logger, Options: o})
 	return f
 }

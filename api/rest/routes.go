@@ -22,6 +22,8 @@ func (s *server) routes() []route {
 	const (
 		integration = "/integrations/:integration"
 		slot        = integration + "/credentials"
+		credential  = "/credentials/:integration"
+		byID        = credential + "/:id"
 	)
 	return []route{
 		{http.MethodGet, "/integrations", []string{"category", "environment", "configured"}, false, s.listIntegrations},
@@ -33,7 +35,20 @@ func (s *server) routes() []route {
 		{http.MethodPut, slot, []string{"environment", "name"}, false, s.setCredential},
 		{http.MethodPost, slot, []string{"environment", "name"}, false, s.setCredential},
 		{http.MethodDelete, slot, []string{"environment", "name", "ifExists"}, false, s.removeCredential},
-		{http.MethodGet, "/credentials/:integration", []string{"environment", "name", "version", "fallback"}, false, s.resolveCredential},
+		{http.MethodPost, slot + "/test", []string{"environment", "name"}, false, s.testCredential},
+		{http.MethodGet, "/integrations/credentials", listParameters, false, s.listCredentials},
+		{http.MethodPost, "/integrations/credentials", nil, false, s.createCredential},
+		{http.MethodGet, "/integrations/credentials/:id", nil, false, s.getCredential},
+		{http.MethodDelete, "/integrations/credentials/:id", []string{"ifExists"}, false, s.removeSilently},
+		{http.MethodPost, "/credentials", nil, false, s.createCredential},
+		{http.MethodGet, credential, []string{"environment", "name", "version", "fallback"}, false, s.resolveCredential},
+		{http.MethodGet, credential + "/details", []string{"environment", "name", "fallback"}, false, s.getDetails},
+		{http.MethodPatch, byID, nil, false, s.updateCredential},
+		{http.MethodDelete, byID, []string{"ifExists"}, false, s.removeByID},
+		{http.MethodGet, byID + "/versions", nil, false, s.listVersions},
+		{http.MethodPost, byID + "/rollback", nil, false, s.rollBack},
+		{http.MethodGet, byID + "/usage", nil, false, s.showUsage},
+		{http.MethodGet, "/watch", nil, false, s.watch},
 		{http.MethodGet, "/environments", nil, false, s.listEnvironments},
 		{http.MethodGet, "/keys", nil, false, s.listKeys},
 		{http.MethodPost, "/keys", nil, false, s.createKey},

@@ -1,0 +1,106 @@
+package rest
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/sidevault/sidevault/api/wire"
+	"github.com/sidevault/sidevault/vault"
+)
+
+const (
+	// heartbeat is how often a watch shows that it lives, and looks whether its
+	// key still does.
+	heartbeat = 15 * time.Second
+	// slowest is how long a reader may take to accept an event before it is cut
+	// off.
+	slowest = 10 * time.Second
+)
+
+// watch streams changes as server-sent events (HTML standard, section 9.2). An
+// event's ID is the revision to go on from.
+func (s *server) watch(r *request) (answer, error) {
+	after, err := lastEvent(r)
+	if err != nil {
+		return answer{}, err
+	}
+	stream := &stream{writer: r.gin.Writer, control: http.NewResponseController(r.gin.Writer)}
+	ctx, cancel := s.untilClosing(r.ctx())
+	defer cancel()
+	header := r.gin.Writer.Header()
+	header.Set("Content-Type", "text/event-stream")
+	r.gin.Status(http.StatusOK)
+	err = s.vault.Watch(ctx, r.caller, after, func(e vault.Event) error {
+		text, err := eventText(e)
+		if err != nil {
+			return err
+		}
+		return stream.send(text)
+	}, heartbeat, func(at vault.Revision) error {
+		if err := s.authenticate(r); err != nil {
+			return err
+		}
+		// An ID without data moves the reader on and is no event to it.
+		return stream.send(fmt.Sprintf(": alive\nid: %d\n\n", at))
+	})
+	if !r.gin.Writer.Written() {
+		header.Del("Content-Type")
+		return answer{}, err
+	}
+	// The answer has begun: its end is all that can be said.
+	s.log.DebugContext(ctx, "watch ended", "request_id", r.id(), "reason", err)
+	return answer{}, nil
+}
+
+func lastEvent(r *request) (vault.Revision, error) {
+	given := r.gin.GetHeader(wire.HeaderLastEvent)
+	if given == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(given, 10, 63)
+	if err != nil || n == 0 {
+		return 0, invalid("The Last-Event-ID header is not one of ours", "send the id of the last event, as it was")
+	}
+	return vault.Revision(n), nil
+}
+
+func eventText(e vault.Event) (string, error) {
+	out := wire.WatchEvent{Type: wire.WatchSet, IntegrationID: e.Slot.Integration, Environment: e.Slot.Scope.Ptr(), Name: e.Slot.Name}
+	switch {
+	case e.Reset:
+		out.Type = wire.WatchReset
+	case e.Credential == nil:
+		out.Type = wire.WatchRemoved
+	default:
+		c := credential(*e.Credential)
+		out.Credential = &c
+	}
+	data, err := json.Marshal(out, json.Deterministic(true))
+	if err != nil {
+		return "", err
+	}
+	text := fmt.Sprintf("event: %s\ndata: %s\n\n", out.Type, data)
+	if e.Revision != 0 {
+		text = fmt.Sprintf("id: %d\n%s", e.Revision, text)
+	}
+	return text, nil
+}
+
+// stream writes to a reader that may be slow.
+type stream struct {
+	writer  http.ResponseWriter
+	control *http.ResponseController
+}
+
+func (s *stream) send(text string) error {
+	// Not every writer has deadlines (a test's recorder has none).
+	_ = s.control.SetWriteDeadline(time.Now().Add(slowest))
+	if _, err := s.writer.Write([]byte(text)); err != nil {
+		return err
+	}
+	return s.control.Flush()
+}
