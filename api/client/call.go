@@ -26,27 +26,44 @@ const (
 
 // call is one request of the API.
 type call struct {
-	method string
-	path   []string // segments, unescaped
-	query  url.Values
-	body   []byte // JSON
+	method  string
+	path    []string // segments, unescaped
+	query   url.Values
+	ifMatch string // an ETag, or ""
+	body    []byte // JSON
+}
+
+// reply is the answer to a call.
+type reply struct {
+	status int
+	etag   string
+	body   []byte
 }
 
 // fetch calls the API and decodes the body of an answer that succeeded.
 func fetch[T any](ctx context.Context, c *Client, r call) (answer T, err error) {
-	status, body, err := c.do(ctx, r)
+	answer, _, err = fetchTagged[T](ctx, c, r)
+	return answer, err
+}
+
+// fetchTagged is fetch with the answer's ETag.
+func fetchTagged[T any](ctx context.Context, c *Client, r call) (answer T, etag string, err error) {
+	got, err := c.do(ctx, r)
 	if err != nil {
-		return answer, err
+		return answer, "", err
 	}
-	defer clear(body)
-	if status < 200 || status > 299 {
-		return answer, refusal(status, body)
+	defer clear(got.body)
+	if got.status < 200 || got.status > 299 {
+		return answer, "", refusal(got.status, got.body)
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
+	if got.status == http.StatusNoContent {
+		return answer, "", nil
+	}
+	if err := json.Unmarshal(got.body, &answer); err != nil {
 		// The decoder quotes what it could not read, which may be a secret.
-		return answer, notSidecar(status)
+		return answer, "", notSidecar(got.status)
 	}
-	return answer, nil
+	return answer, got.etag, nil
 }
 
 func refusal(status int, body []byte) error {
@@ -67,14 +84,13 @@ func notSidecar(status int) error {
 	}
 }
 
-// do sends a request, again where that is safe, and returns the answer's status
-// and body.
-func (c *Client) do(ctx context.Context, r call) (status int, body []byte, err error) {
+// do sends a request, again where that is safe.
+func (c *Client) do(ctx context.Context, r call) (got reply, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	for attempt := 0; ; attempt++ {
 		var wait time.Duration
-		status, body, wait, err = c.once(ctx, r)
+		got, wait, err = c.once(ctx, r)
 		if err != nil && notConnected(err) {
 			wait = firstBackoff << attempt
 		}
@@ -83,31 +99,36 @@ func (c *Client) do(ctx context.Context, r call) (status int, body []byte, err e
 		}
 	}
 	if err != nil {
-		return 0, nil, c.unreachable(err)
+		return reply{}, c.unreachable(err)
 	}
-	return status, body, nil
+	return got, nil
 }
 
 // once sends a request once. A wait above zero says that it is safe, and wanted,
 // to repeat it after that time.
-func (c *Client) once(ctx context.Context, r call) (status int, body []byte, wait time.Duration, err error) {
+func (c *Client) once(ctx context.Context, r call) (got reply, wait time.Duration, err error) {
 	req, err := c.request(ctx, r)
 	if err != nil {
-		return 0, nil, 0, err
+		return reply{}, 0, err
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return 0, nil, 0, err
+		return reply{}, 0, err
 	}
 	defer res.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(res.Body, maxBody+1))
-	if err == nil && len(body) > maxBody {
-		err = fmt.Errorf("the answer is larger than %d bytes", maxBody)
-	}
+	body, err := readAll(res.Body)
 	if res.StatusCode == http.StatusServiceUnavailable && r.method == http.MethodGet {
 		wait = retryAfter(res.Header.Get("Retry-After"))
 	}
-	return res.StatusCode, body, wait, err
+	return reply{status: res.StatusCode, etag: res.Header.Get("ETag"), body: body}, wait, err
+}
+
+func readAll(body io.Reader) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(body, maxBody+1))
+	if err == nil && len(content) > maxBody {
+		err = fmt.Errorf("the answer is larger than %d bytes", maxBody)
+	}
+	return content, err
 }
 
 func (c *Client) request(ctx context.Context, r call) (*http.Request, error) {
@@ -124,6 +145,9 @@ func (c *Client) request(ctx context.Context, r call) (*http.Request, error) {
 	}
 	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if r.ifMatch != "" {
+		req.Header.Set("If-Match", r.ifMatch)
 	}
 	if c.agent != "" {
 		req.Header.Set("User-Agent", c.agent)

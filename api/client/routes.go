@@ -49,35 +49,43 @@ type SetInput struct {
 	AuthType  string
 	ExpiresAt time.Time // zero: never
 	Labels    map[string]string
+	IfMatch   string // the ETag that the credential must still have; "": any
 }
 
 // Set sets the slot's credential: it creates one, or adds a version.
 func (c *Client) Set(ctx context.Context, s Slot, in SetInput) (wire.SlotEnvelope[wire.SetResult], error) {
-	body, err := in.encode(s)
+	body, err := in.encode(s, false)
 	if err != nil {
 		return wire.SlotEnvelope[wire.SetResult]{}, err
 	}
 	defer clear(body)
-	return fetch[wire.SlotEnvelope[wire.SetResult]](ctx, c, call{method: http.MethodPut, path: s.credentials(), body: body})
+	return fetch[wire.SlotEnvelope[wire.SetResult]](ctx, c, call{method: http.MethodPut, path: s.credentials(), ifMatch: in.IfMatch, body: body})
 }
 
-// encode prints a set's body. It is where secrets leave, and the only place. JSON
+// plainRequest is the body of a set, a creation or a test, as it goes out.
+type plainRequest struct {
+	IntegrationID string `json:"integrationId,omitempty"`
+	wire.SetRequest
+	Value  *string           `json:"value,omitempty"`
+	Fields map[string]string `json:"fields,omitempty"`
+}
+
+// encode prints the body of a set or, with creates, of a creation. It is where secrets leave, and the only place. JSON
 // would quietly replace what is not UTF-8.
-func (in SetInput) encode(s Slot) ([]byte, error) {
+func (in SetInput) encode(s Slot, creates bool) ([]byte, error) {
 	for name, v := range in.all() {
 		if !utf8.ValidString(v.Reveal()) {
 			return nil, &InputError{fmt.Sprintf("the %s is not UTF-8 text: encode it, as base64 for example", name)}
 		}
 	}
-	body := struct {
-		wire.SetRequest
-		Value  *string           `json:"value,omitempty"`
-		Fields map[string]string `json:"fields,omitempty"`
-	}{SetRequest: wire.SetRequest{
+	body := plainRequest{SetRequest: wire.SetRequest{
 		Environment: s.Environment, AuthType: in.AuthType, ExpiresAt: wire.Optional(in.ExpiresAt), Labels: in.Labels,
 	}}
 	if s.Name != "" {
 		body.Name = &s.Name
+	}
+	if creates {
+		body.IntegrationID = s.Integration
 	}
 	if in.Value != nil {
 		plain := in.Value.Reveal()
@@ -107,18 +115,22 @@ func (c *Client) Status(ctx context.Context, s Slot) (wire.Envelope[wire.SlotSta
 	return fetch[wire.Envelope[wire.SlotStatus]](ctx, c, call{method: http.MethodGet, path: s.credentials(), query: s.query()})
 }
 
-// RemoveOptions are the optional parts of Remove.
+// RemoveOptions are the optional parts of a removal.
 type RemoveOptions struct {
-	IfExists bool // a slot that is empty is not an error
+	IfExists bool   // that nothing is there is not an error
+	IfMatch  string // the ETag that the credential must still have; "": any
+}
+
+func (o RemoveOptions) call(q url.Values, path ...string) call {
+	if o.IfExists {
+		q.Set("ifExists", "true")
+	}
+	return call{method: http.MethodDelete, path: path, query: q, ifMatch: o.IfMatch}
 }
 
 // Remove deletes the slot's credential, and never that of another slot.
 func (c *Client) Remove(ctx context.Context, s Slot, o RemoveOptions) (wire.SlotEnvelope[wire.Removal], error) {
-	q := s.query()
-	if o.IfExists {
-		q.Set("ifExists", "true")
-	}
-	return fetch[wire.SlotEnvelope[wire.Removal]](ctx, c, call{method: http.MethodDelete, path: s.credentials(), query: q})
+	return fetch[wire.SlotEnvelope[wire.Removal]](ctx, c, o.call(s.query(), s.credentials()...))
 }
 
 // ResolveOptions are the optional parts of Resolve.
@@ -130,6 +142,12 @@ type ResolveOptions struct {
 // Resolve returns the credential for the slot with its secret: the slot's own,
 // else its environment's parents', else the shared one.
 func (c *Client) Resolve(ctx context.Context, s Slot, o ResolveOptions) (wire.Envelope[wire.Resolved], error) {
+	return fetch[wire.Envelope[wire.Resolved]](ctx, c, call{
+		method: http.MethodGet, path: []string{"v1", "credentials", s.Integration}, query: o.query(s),
+	})
+}
+
+func (o ResolveOptions) query(s Slot) url.Values {
 	q := s.query()
 	if o.NoFallback {
 		q.Set("fallback", "false")
@@ -137,9 +155,7 @@ func (c *Client) Resolve(ctx context.Context, s Slot, o ResolveOptions) (wire.En
 	if o.Version != 0 {
 		q.Set("version", strconv.FormatUint(o.Version, 10))
 	}
-	return fetch[wire.Envelope[wire.Resolved]](ctx, c, call{
-		method: http.MethodGet, path: []string{"v1", "credentials", s.Integration}, query: q,
-	})
+	return q
 }
 
 // IntegrationFilter selects catalog entries. Zero fields select all.
@@ -151,6 +167,10 @@ type IntegrationFilter struct {
 
 // Integrations returns the catalog with each entry's status.
 func (c *Client) Integrations(ctx context.Context, f IntegrationFilter) (wire.Page[wire.Integration], error) {
+	return fetch[wire.Page[wire.Integration]](ctx, c, call{method: http.MethodGet, path: []string{"v1", "integrations"}, query: f.query()})
+}
+
+func (f IntegrationFilter) query() url.Values {
 	q := url.Values{}
 	add(q, "category", f.Category)
 	if f.Environment != nil {
@@ -159,7 +179,7 @@ func (c *Client) Integrations(ctx context.Context, f IntegrationFilter) (wire.Pa
 	if f.Configured != nil {
 		q.Set("configured", strconv.FormatBool(*f.Configured))
 	}
-	return fetch[wire.Page[wire.Integration]](ctx, c, call{method: http.MethodGet, path: []string{"v1", "integrations"}, query: q})
+	return q
 }
 
 // Integration returns one catalog entry with its status.
@@ -267,13 +287,13 @@ func (c *Client) Health(ctx context.Context) (wire.Health, error) {
 // Ready says whether the sidecar can serve credentials, and which part of it
 // cannot. That it cannot is not an error.
 func (c *Client) Ready(ctx context.Context) (wire.Health, error) {
-	status, body, err := c.do(ctx, call{method: http.MethodGet, path: []string{"readyz"}})
+	got, err := c.do(ctx, call{method: http.MethodGet, path: []string{"readyz"}})
 	if err != nil {
 		return wire.Health{}, err
 	}
 	var h wire.Health
-	if err := json.Unmarshal(body, &h); err != nil || h.Status == "" {
-		return wire.Health{}, refusal(status, body)
+	if err := json.Unmarshal(got.body, &h); err != nil || h.Status == "" {
+		return wire.Health{}, refusal(got.status, got.body)
 	}
 	return h, nil
 }
