@@ -197,8 +197,8 @@ func (r *configReader) setting(s setting, tk *token.Token, v ast.Node) {
 	}
 	items := []string{}
 	for _, item := range list.Values {
-		if _, isMap := item.(ast.MapNode); isMap && s.key == environmentsKey {
-			items = append(items, r.environment(item))
+		if _, isMap := item.(ast.MapNode); isMap && s.item != nil {
+			items = append(items, s.item(r, item))
 		} else if text, ok := r.scalar(s.key, tk, item); ok {
 			items = append(items, r.resolve(s, text))
 		}
@@ -209,10 +209,26 @@ func (r *configReader) setting(s setting, tk *token.Token, v ast.Node) {
 // resolve makes a path in the file relative to the file, not to wherever the
 // program was started.
 func (r *configReader) resolve(s setting, text string) string {
-	if !s.path || text == "" || filepath.IsAbs(text) {
+	if !s.path || text == "" || filepath.IsAbs(text) || strings.Contains(text, "://") {
 		return text
 	}
 	return filepath.Join(filepath.Dir(r.path), text)
+}
+
+// texts reads a list of single values.
+func (r *configReader) texts(key string, tk *token.Token, v ast.Node) []string {
+	list, ok := v.(*ast.SequenceNode)
+	if !ok {
+		r.fail(tk, "%s: a list is expected, as in [a, b]", key)
+		return nil
+	}
+	items := []string{}
+	for _, item := range list.Values {
+		if text, ok := r.scalar(key, tk, item); ok {
+			items = append(items, text)
+		}
+	}
+	return items
 }
 
 func (r *configReader) scalar(key string, tk *token.Token, v ast.Node) (string, bool) {

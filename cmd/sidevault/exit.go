@@ -141,6 +141,8 @@ func refusedOffline(e *vault.Error) *failure {
 		f.code = exitUsage
 	case vault.IntegrationNotFound, vault.CredentialNotFound:
 		f.code = exitNotFound
+	case vault.CredentialExists:
+		f.code = exitConflict
 	case vault.BackendUnavailable, vault.EnvironmentLocked:
 		f.code = exitUnavailable
 	}
@@ -163,8 +165,12 @@ func nextStep(code string) string {
 		return `"sidevault key list" shows the keys`
 	case "CREDENTIAL_ALREADY_DELETED":
 		return `"sidevault delete --if-exists" takes that for done`
-	case "CREDENTIAL_EXPIRED", "CREDENTIAL_INACTIVE":
+	case "CREDENTIAL_EXPIRED":
 		return `"sidevault set" replaces it`
+	case "CREDENTIAL_INACTIVE":
+		return `"sidevault set" replaces it, "sidevault credential update --status active" serves it again`
+	case "VERSION_CONFLICT":
+		return "run the command again if the change still applies"
 	}
 	return ""
 }

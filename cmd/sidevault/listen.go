@@ -69,14 +69,14 @@ func checkListen(cfg settings) error {
 }
 
 // listen opens every address, or none.
-func listen(ctx context.Context, addresses []address) (open []net.Listener, err error) {
+func listen(ctx context.Context, cfg settings) (open []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(open)
 		}
 	}()
-	for _, a := range addresses {
-		l, err := a.listen(ctx)
+	for _, a := range cfg.Listen {
+		l, err := a.listen(ctx, cfg.SocketMode)
 		if err != nil {
 			return open, explainListen(a, err)
 		}
@@ -91,16 +91,16 @@ func closeAll(open []net.Listener) {
 	}
 }
 
-func (a address) listen(ctx context.Context) (net.Listener, error) {
+func (a address) listen(ctx context.Context, mode fs.FileMode) (net.Listener, error) {
 	if a.network == "unix" {
-		return a.listenUnix(ctx)
+		return a.listenUnix(ctx, mode)
 	}
 	return new(net.ListenConfig).Listen(ctx, a.network, a.at)
 }
 
-// listenUnix makes the socket for its owner alone. Until it is so, the umask
-// keeps others out.
-func (a address) listenUnix(ctx context.Context) (net.Listener, error) {
+// listenUnix makes the socket for those whom the mode names. Until it is so, the
+// umask keeps others out.
+func (a address) listenUnix(ctx context.Context, mode fs.FileMode) (net.Listener, error) {
 	if err := a.removeStale(ctx); err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (a address) listenUnix(ctx context.Context) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(a.at, 0o600); err != nil {
+	if err := os.Chmod(a.at, mode); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil

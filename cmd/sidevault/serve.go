@@ -87,7 +87,7 @@ func start(ctx context.Context, sh *shell, cfg settings, dev bool) (s *sidecar, 
 	}
 	registry, metrics := newMetrics()
 	options := vault.Options{ReadAudit: cfg.ReadAudit, KeepVersions: cfg.KeepVersions, Logger: log, Metrics: metrics}
-	s = &sidecar{cfg: cfg, log: log, certificate: cert}
+	s = &sidecar{cfg: cfg, log: log, certificate: cert, closing: make(chan struct{})}
 	if dev {
 		s.opened, s.dev, err = openDev(ctx, cfg, c, options)
 	} else {
@@ -96,7 +96,10 @@ func start(ctx context.Context, sh *shell, cfg settings, dev bool) (s *sidecar, 
 	if err != nil {
 		return nil, err
 	}
-	if s.listeners, err = listen(ctx, cfg.Listen); err != nil {
+	if s.callers, err = openCallers(ctx, cfg, s.vault, log); err != nil {
+		return nil, s.abandon(err)
+	}
+	if s.listeners, err = listen(ctx, cfg); err != nil {
 		return nil, s.abandon(err)
 	}
 	s.http = newHTTPServer(s, registry)

@@ -38,18 +38,28 @@ given. No value is ever taken from an argument.`,
 		Args: operands("INTEGRATION"),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
+	o.addFlags(cmd)
+	return cmd
+}
+
+func (o *setOptions) addFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	o.remote.addFlags(cmd)
 	o.slotFlags.addFlags(cmd, &o.remote)
-	flags.StringVar(&o.fromFile, "from-file", "", "read the value from `file`")
-	flags.StringArrayVar(&o.fields, "field", nil, "a field, as `NAME=@FILE` or NAME=-; repeat it for more")
-	flags.BoolVar(&o.input.keepNewline, "keep-newline", false, "keep a newline at the end of a value")
+	o.addInputFlags(cmd)
 	flags.StringVar(&o.authType, "auth-type", "", "`type` of the credential, one of the integration's")
 	flags.StringVar(&o.expires, "expires", "", "`when` it expires: a duration from now, as in 720h, or an RFC 3339 time")
 	flags.StringToStringVar(&o.labels, "label", nil, "a label, as `KEY=VALUE`; repeat it for more")
 	addJSONFlag(cmd, &o.asJSON)
 	completeIntegrations(cmd, &o.remote)
-	return cmd
+}
+
+// addInputFlags declares the flags that say where the secret comes from.
+func (o *setOptions) addInputFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&o.fromFile, "from-file", "", "read the value from `file`")
+	flags.StringArrayVar(&o.fields, "field", nil, "a field, as `NAME=@FILE` or NAME=-; repeat it for more")
+	flags.BoolVar(&o.input.keepNewline, "keep-newline", false, "keep a newline at the end of a value")
 }
 
 func (o *setOptions) run(cmd *cobra.Command, integration string) error {

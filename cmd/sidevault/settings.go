@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -14,6 +15,8 @@ import (
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
 
+	"github.com/sidevault/sidevault/api/jwt"
+	"github.com/sidevault/sidevault/api/peercred"
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault"
 )
@@ -24,6 +27,7 @@ type settings struct {
 	Storage         storageURL
 	Identity        string
 	Listen          []address
+	SocketMode      fs.FileMode
 	Environments    *envs.Tree
 	Catalog         []string
 	ReadAudit       vault.ReadAudit
@@ -33,6 +37,8 @@ type settings struct {
 	TLSCert, TLSKey string
 	TrustedProxies  []netip.Prefix
 	ShutdownTimeout time.Duration
+	JWT             jwt.Config // without what comes from the vault
+	Peers           []peercred.Rule
 
 	file  string          // the configuration file, "" for none
 	given map[string]bool // keys that a file, a variable or a flag set
@@ -57,7 +63,7 @@ func (s setting) variable() string {
 func addSettings(flags *pflag.FlagSet, keys ...string) {
 	flags.String(configFlag, "", "read settings from the YAML `file` ("+configVariable+")")
 	for _, s := range table() {
-		if len(keys) > 0 && !slices.Contains(keys, s.key) {
+		if s.fileOnly || len(keys) > 0 && !slices.Contains(keys, s.key) {
 			continue
 		}
 		help := fmt.Sprintf("%s (%s)", s.help, s.variable())
@@ -135,7 +141,7 @@ func givenSettings(flags *pflag.FlagSet, sh *shell, file configFile) (*koanf.Koa
 // SIDEVAULT_SERVICE_HOST and the like for a service of that name.
 func fromVariable(name, value string) (string, any) {
 	for _, s := range table() {
-		if s.variable() == name && value != "" {
+		if s.variable() == name && value != "" && !s.fileOnly {
 			return s.key, s.value(value)
 		}
 	}
@@ -179,7 +185,7 @@ func origin(s setting, flags *pflag.FlagSet, sh *shell, file configFile) string 
 	if f := flags.Lookup(s.flag()); f != nil && f.Changed {
 		return "--" + s.flag()
 	}
-	if sh.getenv(s.variable()) != "" {
+	if !s.fileOnly && sh.getenv(s.variable()) != "" {
 		return s.variable()
 	}
 	return file.places[s.key] + ": " + s.key

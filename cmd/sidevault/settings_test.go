@@ -171,7 +171,11 @@ func settingsTable() string {
 		if s.list {
 			kind = " (list)"
 		}
-		b.WriteString("| `" + s.key + "`" + kind + " | `--" + s.flag() + "` | `" + s.variable() + "` | " + def + " | " +
+		flag, variable := "`--"+s.flag()+"`", "`"+s.variable()+"`"
+		if s.fileOnly {
+			flag, variable = "", ""
+		}
+		b.WriteString("| `" + s.key + "`" + kind + " | " + flag + " | " + variable + " | " + def + " | " +
 			strings.ReplaceAll(s.help, "`", "") + " |\n")
 	}
 	return b.String()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sidevault/sidevault/api/peercred"
 	"github.com/sidevault/sidevault/api/rest"
 	"github.com/sidevault/sidevault/vault"
 )
@@ -29,20 +30,23 @@ const (
 // sidecar is a vault being served.
 type sidecar struct {
 	opened
+	callers
 	cfg         settings
 	log         *slog.Logger
 	listeners   []net.Listener
 	http        *http.Server
-	certificate *certificate // nil without TLS
-	dev         *devVault    // nil unless it is one
+	certificate *certificate  // nil without TLS
+	dev         *devVault     // nil unless it is one
+	closing     chan struct{} // closed when the shutdown begins
 }
 
 func newHTTPServer(s *sidecar, registry *prometheus.Registry) *http.Server {
 	server := &http.Server{
 		Handler: rest.New(rest.Config{
 			Vault: s.vault, Registry: registry, Logger: s.log,
-			Options: rest.Options{TrustedProxies: s.cfg.TrustedProxies},
+			Options: rest.Options{TrustedProxies: s.cfg.TrustedProxies, Closing: s.closing, Tokens: s.tokens, Peers: s.peers},
 		}),
+		ConnContext:       peercred.Attach,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -88,7 +92,7 @@ func (s *sidecar) announce() {
 	}
 	s.log.Info("sidevault is serving", "version", version(), "addresses", s.addresses(), "tls", s.certificate != nil,
 		"backend", storage, "vault", s.vault.ID(), "environments", tree.Names(), "keys_held", held, "keys_missing", locked,
-		"audit_reads", s.cfg.ReadAudit, "pid", os.Getpid())
+		"audit_reads", s.cfg.ReadAudit, "jwt_issuer", s.cfg.JWT.Issuer, "peers", len(s.cfg.Peers), "pid", os.Getpid())
 }
 
 // run serves until ctx ends or a listener fails. forceful restores what signals
@@ -130,6 +134,7 @@ func (s *sidecar) serve(l net.Listener) error {
 // the audit.
 func (s *sidecar) shutdown() error {
 	s.log.Info("shutting down", "timeout", s.cfg.ShutdownTimeout.String())
+	close(s.closing)
 	deadline := time.Now().Add(s.cfg.ShutdownTimeout)
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()

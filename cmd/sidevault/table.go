@@ -3,11 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/goccy/go-yaml/ast"
 
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault"
@@ -17,16 +20,19 @@ import (
 // setting is one row of the table that flags, variables, YAML keys, their help
 // and docs/configuration.md come from.
 type setting struct {
-	key   string // in YAML; a dot leads into a section
-	def   []string
-	list  bool
-	path  bool // a relative one in a file is relative to that file
+	key      string // in YAML; a dot leads into a section
+	def      []string
+	list     bool
+	path     bool // a relative one in a file is relative to that file
+	fileOnly bool // neither a flag nor a variable
+	// item spells a list's mapping as text, where a list may have mappings.
+	item  func(*configReader, ast.Node) string
 	help  string
 	apply func(*settings, []string) error
 }
 
 func table() []setting {
-	return []setting{
+	return append([]setting{
 		{key: "data-dir", path: true,
 			help:  "`directory` of the vault, its identity and its trust anchor; default " + defaultDataDir + ", with --dev none",
 			apply: text(func(c *settings) *string { return &c.DataDir })},
@@ -39,7 +45,10 @@ func table() []setting {
 		{key: "listen", list: true, def: []string{defaultListen},
 			help:  "`addresses` to listen on: host:port, or unix:///path.sock",
 			apply: applyListen},
-		{key: "environments", list: true, def: defaultEnvironments(),
+		{key: "socket-mode", def: []string{"0600"},
+			help:  "`mode` of the Unix sockets that are listened on: 0600 (owner), 0660 (and group) or 0666 (every user)",
+			apply: applySocketMode},
+		{key: environmentsKey, list: true, def: defaultEnvironments(), item: (*configReader).environment,
 			help:  "`environments`, as in development,preview:parent=development,production:protected",
 			apply: applyEnvironments},
 		{key: "catalog", list: true, path: true,
@@ -69,7 +78,7 @@ func table() []setting {
 		{key: "shutdown-timeout", def: []string{"10s"},
 			help:  "`time` that requests under way and the audit get to end on SIGTERM",
 			apply: applyShutdownTimeout},
-	}
+	}, callerSettings()...)
 }
 
 func text(at func(*settings) *string) func(*settings, []string) error {
@@ -89,6 +98,16 @@ func oneOf(at func(*settings) *string, known ...string) func(*settings, []string
 		}
 		return fmt.Errorf("%q is none of %s%s", v[0], strings.Join(known, ", "), suggest.Hint(v[0], known))
 	}
+}
+
+func applySocketMode(c *settings, v []string) error {
+	var s string
+	if err := oneOf(func(*settings) *string { return &s }, "0600", "0660", "0666")(c, v); err != nil {
+		return err
+	}
+	mode, err := strconv.ParseUint(s, 8, 32)
+	c.SocketMode = fs.FileMode(mode)
+	return err
 }
 
 func applyListen(c *settings, v []string) error {
@@ -194,6 +213,9 @@ func applyShutdownTimeout(c *settings, v []string) error {
 func (c settings) complete() (settings, error) {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return c, usagef("tls.cert and tls.key belong together, and one of them is not set")
+	}
+	if err := c.checkCallers(); err != nil {
+		return c, err
 	}
 	if c.DataDir == "" && c.Storage.path != "" {
 		c.DataDir = filepath.Dir(c.Storage.path)

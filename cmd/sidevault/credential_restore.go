@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sidevault/sidevault/vault"
+)
+
+type restoreOptions struct {
+	sh  *shell
+	org string
+}
+
+func newCredentialRestoreCommand(sh *shell) *cobra.Command {
+	o := restoreOptions{sh: sh}
+	cmd := &cobra.Command{
+		Use:   "restore ID",
+		Short: "Make a deleted credential live again, in the storage itself",
+		Long: `Make a deleted credential live again in its place, which must be free. No sidecar
+does that for a caller: it takes the storage of one that is stopped, and a root
+identity. The audit log says that it was done.`,
+		Example: "  sidevault credential restore cred-019dd9a1-7c00-7b4e-9d0f-446655440001 --data-dir /var/lib/sidevault",
+		Args:    operands("ID"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
+	}
+	flags := cmd.Flags()
+	addSettings(flags, "data-dir", "backend", "identity")
+	flags.StringVar(&o.org, "org", defaultOrg, "`slug` of the org")
+	return cmd
+}
+
+func (o *restoreOptions) run(cmd *cobra.Command, id string) error {
+	parsed, err := vault.ParseID(id)
+	if err != nil {
+		return err
+	}
+	restrictFiles()
+	cfg, err := loadSettings(cmd.Flags(), o.sh)
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	v, err := openOffline(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	restored, err := v.vault.Restore(ctx, o.org, parsed)
+	if err := firstOf(err, v.close(context.WithoutCancel(ctx))); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(o.sh.out, "Restored %s: version %d, %s\n",
+		describe(restored.Slot.Integration, restored.Slot.Scope.Ptr(), restored.Slot.Name), restored.Version, restored.ID)
+	return err
+}
