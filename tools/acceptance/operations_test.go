@@ -18,10 +18,14 @@ type operation struct {
 	body         any
 }
 
-const someKeyID = "00000000-0000-4000-8000-000000000000"
+// someKeyID and someID are of nothing.
+const (
+	someKeyID = "00000000-0000-4000-8000-000000000000"
+	someID    = "cred-" + someKeyID
+)
 
 func operations() []operation {
-	const entry = "/v1/integrations/salesforce"
+	const entry, byID = "/v1/integrations/salesforce", "/v1/credentials/salesforce/" + someID
 	newKey := map[string]any{"name": "reader", "scope": "user", "environments": []string{"*"}, "integrations": []string{"*"}}
 	return []operation{
 		{"listIntegrations", http.MethodGet, "/v1/integrations", nil},
@@ -33,7 +37,20 @@ func operations() []operation {
 		{"setCredentials", http.MethodPut, entry + "/credentials", value("secret")},
 		{"saveCredentials", http.MethodPost, entry + "/credentials", value("secret")},
 		{"deleteCredentials", http.MethodDelete, entry + "/credentials", nil},
+		{"testCredentials", http.MethodPost, entry + "/credentials/test", value("secret")},
+		{"listCredentials", http.MethodGet, "/v1/integrations/credentials", nil},
+		{"createIntegrationCredential", http.MethodPost, "/v1/integrations/credentials", newCredential("secret")},
+		{"getCredential", http.MethodGet, "/v1/integrations/credentials/" + someID, nil},
+		{"deleteIntegrationCredential", http.MethodDelete, "/v1/integrations/credentials/" + someID, nil},
+		{"createCredential", http.MethodPost, "/v1/credentials", newCredential("secret")},
 		{"resolveCredential", http.MethodGet, "/v1/credentials/salesforce", nil},
+		{"getCredentialDetails", http.MethodGet, "/v1/credentials/salesforce/details", nil},
+		{"updateCredential", http.MethodPatch, byID, map[string]any{"status": "inactive"}},
+		{"deleteCredential", http.MethodDelete, byID, nil},
+		{"listVersions", http.MethodGet, byID + "/versions", nil},
+		{"rollBackCredential", http.MethodPost, byID + "/rollback", map[string]any{"version": 1}},
+		{"getUsage", http.MethodGet, byID + "/usage", nil},
+		{"watch", http.MethodGet, "/v1/watch", nil},
 		{"listEnvironments", http.MethodGet, "/v1/environments", nil},
 		{"listKeys", http.MethodGet, "/v1/keys", nil},
 		{"createKey", http.MethodPost, "/v1/keys", newKey},
@@ -52,6 +69,10 @@ func operations() []operation {
 func answering(status string) []operation {
 	ids := document.Answering(status)
 	return slices.DeleteFunc(operations(), func(op operation) bool { return !slices.Contains(ids, op.id) })
+}
+
+func newCredential(secret string) map[string]any {
+	return map[string]any{"integrationId": "salesforce", "value": secret}
 }
 
 func (op operation) send(c *sidecar.Client, headers ...string) *sidecar.Answer {
@@ -172,8 +193,13 @@ func TestWrongTypesAreNamed(t *testing.T) {
 		"updateIntegration":   map[string]any{"enabled": canary.secret},
 		"setCredentials":      map[string]any{"value": []string{canary.secret}},
 		"saveCredentials":     map[string]any{"value": "x", "labels": []string{canary.secret}},
+		"testCredentials":     map[string]any{"value": []string{canary.secret}},
+		"updateCredential":    map[string]any{"expiresAt": canary.secret},
+		"rollBackCredential":  map[string]any{"version": canary.secret},
+		"createCredential":    map[string]any{"integrationId": "salesforce", "fields": canary.secret},
 		"createKey":           map[string]any{"name": "x", "scope": "user", "environments": canary.secret, "integrations": []string{"*"}},
 	}
+	wrong["createIntegrationCredential"] = wrong["createCredential"]
 	for _, op := range answering("422") {
 		op.body = wrong[op.id]
 		f := canary.inspect(op.send(s.Admin())).Fails(http.StatusUnprocessableEntity, "VALIDATION_ERROR")

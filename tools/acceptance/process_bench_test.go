@@ -35,7 +35,7 @@ func BenchmarkProcess(b *testing.B) {
 	for _, n := range []int{10, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			v := binary.Init(b)
-			fill(b, v, n)
+			stock(b, v, n)
 			var started time.Duration
 			var idle, used footprint
 			for b.Loop() {
@@ -68,9 +68,9 @@ func release(b *testing.B) string {
 	return path
 }
 
-// fill sets n credentials of 200 bytes without a sidecar, many at a time so that
+// stock sets n credentials of 200 bytes without a sidecar, many at a time so that
 // they share the disk's work.
-func fill(b *testing.B, v *sidecar.Vault, n int) {
+func stock(b *testing.B, v *sidecar.Vault, n int) {
 	b.Helper()
 	ctx := context.Background()
 	opened, closeVault := open(b, v)

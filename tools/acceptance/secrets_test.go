@@ -25,17 +25,17 @@ type secrets struct {
 
 	mu    sync.Mutex
 	cores map[string]string
-	index map[uint64][]form // by the first bytes
+	index map[uint64][]spelling // by the first bytes
 }
 
-// form is a spelling of a part of a secret.
-type form struct {
+// spelling is a spelling of a part of a secret.
+type spelling struct {
 	name string
 	text []byte
 }
 
 func newSecrets(t *testing.T) *secrets {
-	return &secrets{t: t, cores: map[string]string{}, index: map[uint64][]form{}}
+	return &secrets{t: t, cores: map[string]string{}, index: map[uint64][]spelling{}}
 }
 
 // core makes a secret of capital letters and digits, so that it is part of what
@@ -67,7 +67,7 @@ func (s *secrets) add(name, core string) {
 	s.cores[name] = core
 	for _, text := range forms(core) {
 		first := encoding.NativeEndian.Uint64(text)
-		s.index[first] = append(s.index[first], form{name, text})
+		s.index[first] = append(s.index[first], spelling{name, text})
 	}
 }
 

@@ -8,6 +8,7 @@ package contract
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -95,6 +96,18 @@ func (d *Document) Objects() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// CheckValue holds a JSON text to a schema of the document.
+func (d *Document) CheckValue(schema string, text []byte) error {
+	var value any
+	if err := json.Unmarshal(text, &value); err != nil {
+		return fmt.Errorf("%d bytes are not JSON", len(text))
+	}
+	if err := d.spec.Components.Schemas[schema].Value.VisitJSON(value, openapi3.EnableFormatValidation()); err != nil {
+		return fmt.Errorf("not a %s: %s", schema, blind(err))
+	}
+	return nil
 }
 
 // Enum returns the strings that a schema lists.

@@ -51,7 +51,7 @@ const (
 		`"resolvedFrom": null, "name": "default", "version": 1, "updatedAt": "2026-04-29T14:00:00.000Z", "value": "` + secret + `"}}`
 	set = `{"success": true, "integrationId": "slack", "environment": null, "timestamp": "2026-04-29T14:00:00.000Z", "data": {` +
 		`"id": "cred-019dd9a1-7c00-7b4e-9d0f-446655440001", "integrationId": "slack", "environment": null, "name": "default", ` +
-		`"status": "active", "version": 1, "createdAt": "2026-04-29T14:00:00.000Z", "createdBy": {"id": "", "name": "", "email": ""}, ` +
+		`"credentialName": "default", "status": "active", "version": 1, "createdAt": "2026-04-29T14:00:00.000Z", "createdBy": {"id": "", "name": "", "email": ""}, ` +
 		`"updatedAt": "2026-04-29T14:00:00.000Z", "updatedBy": {"id": "", "name": "", "email": ""}, "isConfigured": true, "hasCredentials": true}}`
 )
 

@@ -43,6 +43,22 @@ func (b *Binary) Init(t testing.TB, args ...string) *Vault {
 // File returns the path of a file in the data directory.
 func (v *Vault) File(name string) string { return filepath.Join(v.Dir, name) }
 
+// Recipient is the vault's own, by which its records are trusted.
+func (v *Vault) Recipient(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(v.File("vault.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 2 && !strings.HasPrefix(line, "#") {
+			return f[1]
+		}
+	}
+	t.Fatal("the trust anchor names no recipient")
+	return ""
+}
+
 func withEnvironments(args []string) []string {
 	if slices.Contains(args, "--environments") || slices.Contains(args, "--config") {
 		return args
