@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"net/url"
 	"slices"
 	"time"
 
@@ -157,7 +158,7 @@ func (v *Vault) usageChanges(ctx context.Context, counts []*readCount) ([]backen
 	docs := map[string]*stored{}
 	var keys []string
 	for _, c := range counts {
-		key := usagePrefix(c.org, c.entry.CredentialID) + c.entry.Actor.key()
+		key := usagePrefix(c.org, c.entry.CredentialID) + url.PathEscape(c.entry.Actor.key())
 		if docs[key] == nil {
 			s := &stored{}
 			rev, err := v.document(ctx, key, &s.doc)
