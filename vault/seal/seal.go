@@ -37,6 +37,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"unicode/utf8"
 
 	"filippo.io/age"
 
@@ -80,8 +81,17 @@ type placeJSON struct {
 	Version     uint64  `json:"version"`
 }
 
-// Seal returns fields as a record for place.
+// Seal returns fields as a record for place. Names and values must be UTF-8: JSON
+// would quietly change anything else.
 func (k *Key) Seal(place Place, fields Fields) ([]byte, error) {
+	for name, value := range fields {
+		if !utf8.ValidString(name) || !utf8.ValidString(value.Reveal()) {
+			return nil, errors.New("seal a record: a field is not UTF-8")
+		}
+	}
+	if !utf8.ValidString(place.Org + "\x00" + place.Integration + "\x00" + place.Environment + "\x00" + place.Name + "\x00" + place.ID) {
+		return nil, errors.New("seal a record: its place is not UTF-8")
+	}
 	plain, err := json.Marshal(payload{
 		Place:  place.json(),
 		Fields: reveal(fields),
