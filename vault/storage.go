@@ -136,6 +136,14 @@ func storageError(err error) error {
 	}
 }
 
+// storageErrorOr is storageError where there may be none.
+func storageErrorOr(err error) error {
+	if err == nil {
+		return nil
+	}
+	return storageError(err)
+}
+
 // each calls f with every record below prefix, in order.
 func each(ctx context.Context, b backends.Backend, prefix string, f func(backends.Record) error) error {
 	for after := ""; ; {
