@@ -211,9 +211,10 @@ func (v *Vault) describeScope(s envs.Scope) string {
 	return "environment " + string(s)
 }
 
-// host returns the peer without its port, by which the reads of one peer would
-// not be counted together.
+// host returns the peer without its port or process, by which the reads of one
+// peer would not be counted together.
 func host(peer string) string {
+	peer, _, _ = strings.Cut(peer, " pid=")
 	if h, _, err := net.SplitHostPort(peer); err == nil {
 		return h
 	}
