@@ -11,26 +11,6 @@ import (
 	"github.com/sidevault/sidevault/backends"
 )
 
-// Actions of audit entries.
-const (
-	ActionSet               = "set_integration_credentials"
-	ActionRead              = "read_integration_credentials"
-	ActionRemove            = "remove_integration_credentials"
-	ActionStatus            = "get_integration_status"
-	ActionGetIntegration    = "get_integration"
-	ActionListIntegrations  = "list_integrations"
-	ActionRegister          = "register_integration"
-	ActionUpdateIntegration = "update_integration"
-	ActionCreateKey         = "create_api_key"
-	ActionListKeys          = "list_api_keys"
-	ActionRevokeKey         = "revoke_api_key"
-	ActionListAudit         = "list_audit_log"
-	ActionVerifyAudit       = "verify_audit_log"
-	ActionInit              = "initialise_vault"
-	ActionCreateEnvKey      = "create_environment_key"
-	ActionExport            = "export_credential_record"
-)
-
 // What audit entries are about.
 const (
 	targetIntegration = "integration"

@@ -8,17 +8,6 @@ import (
 	"github.com/sidevault/sidevault/backends"
 )
 
-// Actions on credentials by their ID.
-const (
-	ActionCreate   = "create_integration_credentials"
-	ActionDetails  = "get_credential"
-	ActionList     = "list_credentials"
-	ActionUpdate   = "update_credential"
-	ActionVersions = "list_credential_versions"
-	ActionRollback = "rollback_credential"
-	ActionUsage    = "get_credential_usage"
-)
-
 // Address names a credential by its ID and, where the caller gave one, its
 // integration, which must then be the credential's.
 type Address struct {

@@ -6,9 +6,6 @@ import (
 	"github.com/sidevault/sidevault/vault/seal"
 )
 
-// ActionTest is the action of Test.
-const ActionTest = "test_integration_credentials"
-
 // Test checks fields as Set would, or without any those that the slot's own
 // credential has, and stores nothing. It returns what Set would: nil when they
 // pass. Reading the stored ones is an audited read.

@@ -9,12 +9,6 @@ import (
 	"github.com/sidevault/sidevault/backends"
 )
 
-// Actions of whoever holds the storage.
-const (
-	ActionRestore = "restore_credential"
-	ActionPurge   = "purge_credential"
-)
-
 // Restore makes a deleted credential live again in its slot, which must be free.
 // It has no caller: it is for whoever holds the storage and a root identity, the
 // only way back that there is.

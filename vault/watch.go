@@ -11,9 +11,6 @@ import (
 	"github.com/sidevault/sidevault/envs"
 )
 
-// ActionWatch is the action of Watch.
-const ActionWatch = "watch_credentials"
-
 // Event is one change of a slot: never a value.
 type Event struct {
 	// Revision is where a watch goes on after this event. Of several events of one

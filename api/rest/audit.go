@@ -45,10 +45,16 @@ func (s *server) auditQuery(r *request) (q vault.AuditQuery, err error) {
 	if q.Before, err = r.number("cursor", 0, 1, math.MaxInt64); err != nil {
 		return q, err
 	}
-	for name, to := range map[string]*string{"action": &q.Action, "integration": &q.Integration, "actor": &q.ActorID, "outcome": &q.Outcome} {
+	for name, to := range map[string]*string{"integration": &q.Integration, "actor": &q.ActorID} {
 		if *to, err = r.name(name); err != nil {
 			return q, err
 		}
+	}
+	if q.Action, err = r.oneOf("action", vault.Actions()); err != nil {
+		return q, err
+	}
+	if q.Outcome, err = r.oneOf("outcome", vault.Outcomes()); err != nil {
+		return q, err
 	}
 	if environment := r.param("environment"); environment != nil {
 		if _, err := s.vault.Scope(environment); err != nil {

@@ -209,12 +209,9 @@ func (s *server) credentialFilter(r *request) (f vault.Filter, err error) {
 		}
 		f.Scope = &scope
 	}
-	status, err := r.name("status")
-	switch f.Status = vault.Status(status); f.Status {
-	case "", vault.StatusActive, vault.StatusInactive, vault.StatusExpired:
-		return f, err
-	}
-	return f, invalid("The query parameter status is not valid", "it must be active, inactive or expired")
+	status, err := r.oneOf("status", []string{string(vault.StatusActive), string(vault.StatusInactive), string(vault.StatusExpired)})
+	f.Status = vault.Status(status)
+	return f, err
 }
 
 func (s *server) listVersions(r *request) (answer, error) {

@@ -156,6 +156,16 @@ func (r *request) name(name string) (string, error) {
 	return *p, nil
 }
 
+// oneOf reads a query parameter that has one of the known values; "" when not
+// given.
+func (r *request) oneOf(name string, known []string) (string, error) {
+	given, err := r.name(name)
+	if err == nil && given != "" && !slices.Contains(known, given) {
+		return "", invalid("The query parameter "+name+" is not valid"+suggest.Hint(given, known), "it must be one of: "+strings.Join(known, ", "))
+	}
+	return given, err
+}
+
 // slot returns the slot that the path and the query name.
 func (s *server) slot(r *request) (vault.Slot, error) {
 	name, err := r.name("name")
