@@ -30,7 +30,7 @@ func TestCredentialCommands(t *testing.T) {
 	p.cli(t, "x", "credential", "create", "servicenow", "-e", "production", "--name", "EMEA").wants(t, exitConflict, "already exists")
 	p.cli(t, "", "credential", "list", "--integration", "servicenow", "-e", "production").wants(t, exitOK, id, "EMEA", "active")
 	p.cli(t, "", "credential", "list", "--status", "inactive").wants(t, exitOK, "INTEGRATION")
-	p.cli(t, "", "credential", "list", "--status", "gone").wants(t, exitUsage, "inactive or expired")
+	p.cli(t, "", "credential", "list", "--status", "gone").wants(t, exitUsage, "active, inactive, expired")
 	p.cli(t, "", "credential", "show", id).wants(t, exitOK, "servicenow in production", "team=a")
 	p.cli(t, "", "credential", "show", strings.TrimPrefix(id, "cred-"), "--json").wants(t, exitOK, `"labels"`)
 	p.cli(t, "", "credential", "show", "1").wants(t, exitUsage, "cred- and a UUID")
