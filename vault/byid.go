@@ -170,16 +170,30 @@ func (v *Vault) Versions(ctx context.Context, c Caller, at Address) (cred Creden
 
 // Rollback makes the value of an older version that is still kept the next
 // version.
-func (v *Vault) Rollback(ctx context.Context, c Caller, at Address, version uint64, ifMatch Revision) (cred Credential, err error) {
-	a, cred, err := v.beginByID(ctx, c, ActionRollback, at, true)
+func (v *Vault) Rollback(ctx context.Context, c Caller, at Address, version uint64, ifMatch Revision) (Credential, error) {
+	return v.changeLive(ctx, c, ActionRollback, at, func(a *attempt, cred Credential) (Credential, error) {
+		key, err := v.keys.newest(cred.Slot.Scope)
+		if err != nil {
+			return Credential{}, err
+		}
+		fields, err := v.openVersion(ctx, c.Org, cred, version)
+		if err != nil {
+			return Credential{}, v.lost(err, recordKey(c.Org, cred.ID, version))
+		}
+		a.note("rolledBackTo", version)
+		result, err := a.store(ctx, cred, SetInput{Fields: fields, IfMatch: ifMatch}, key)
+		return result.Credential, err
+	})
+}
+
+// changeLive applies a change to the credential with that ID, which must not be
+// deleted, and applies it anew when another process changed it meanwhile.
+func (v *Vault) changeLive(ctx context.Context, c Caller, action string, at Address, change func(*attempt, Credential) (Credential, error)) (cred Credential, err error) {
+	a, cred, err := v.beginByID(ctx, c, action, at, true)
 	defer func() { err = a.close(ctx, err) }()
 	if err == nil && cred.Status == StatusDeleted {
 		err = notByID(at)
 	}
-	if err != nil {
-		return Credential{}, err
-	}
-	key, err := v.keys.newest(cred.Slot.Scope)
 	if err != nil {
 		return Credential{}, err
 	}
@@ -191,13 +205,7 @@ func (v *Vault) Rollback(ctx context.Context, c Caller, at Address, version uint
 		if cred.Status == StatusDeleted {
 			return notByID(at)
 		}
-		fields, err := v.openVersion(ctx, c.Org, cred, version)
-		if err != nil {
-			return err
-		}
-		a.note("rolledBackTo", version)
-		result, err := a.store(ctx, cred, SetInput{Fields: fields, IfMatch: ifMatch}, key)
-		cred = result.Credential
+		cred, err = change(a, cred)
 		return err
 	})
 	return cred, err

@@ -21,33 +21,16 @@ type Change struct {
 
 // Update changes a credential's metadata, never its value. A new name moves it to
 // that slot, which must be free; its kept versions are sealed anew for there.
-func (v *Vault) Update(ctx context.Context, c Caller, at Address, change Change) (cred Credential, err error) {
-	a, cred, err := v.beginByID(ctx, c, ActionUpdate, at, true)
-	defer func() { err = a.close(ctx, err) }()
-	if err == nil && cred.Status == StatusDeleted {
-		err = notByID(at)
-	}
-	if err == nil {
-		err = change.check(v.now())
-	}
-	if err != nil {
-		return Credential{}, err
-	}
-	defer v.lock(c.Org, cred.Slot).Unlock()
-	err = retry(func() error {
-		if cred, err = v.byID(ctx, c.Org, at); err != nil {
-			return err
-		}
-		if cred.Status == StatusDeleted {
-			return notByID(at)
+func (v *Vault) Update(ctx context.Context, c Caller, at Address, change Change) (Credential, error) {
+	return v.changeLive(ctx, c, ActionUpdate, at, func(a *attempt, cred Credential) (Credential, error) {
+		if err := change.check(v.now()); err != nil {
+			return Credential{}, err
 		}
 		if !matches(change.IfMatch, cred.Revision) {
-			return conflict(cred.Slot)
+			return Credential{}, conflict(cred.Slot)
 		}
-		cred, err = a.update(ctx, cred, change)
-		return err
+		return a.update(ctx, cred, change)
 	})
-	return cred, err
 }
 
 func (a *attempt) update(ctx context.Context, cred Credential, change Change) (Credential, error) {
