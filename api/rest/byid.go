@@ -202,12 +202,8 @@ func (s *server) credentialFilter(r *request) (f vault.Filter, err error) {
 	if f.Name, err = r.name("name"); err != nil {
 		return f, err
 	}
-	if environment := r.param("environment"); environment != nil {
-		scope, err := s.vault.Scope(environment)
-		if err != nil {
-			return f, err
-		}
-		f.Scope = &scope
+	if f.Scope, err = s.scope(r); err != nil {
+		return f, err
 	}
 	status, err := r.oneOf("status", []string{string(vault.StatusActive), string(vault.StatusInactive), string(vault.StatusExpired)})
 	f.Status = vault.Status(status)

@@ -16,14 +16,8 @@ func (s *server) filter(r *request) (f vault.IntegrationFilter, err error) {
 	if f.Configured, err = r.boolean("configured"); err != nil {
 		return f, err
 	}
-	if environment := r.param("environment"); environment != nil {
-		scope, err := s.vault.Scope(environment)
-		if err != nil {
-			return f, err
-		}
-		f.Scope = &scope
-	}
-	return f, nil
+	f.Scope, err = s.scope(r)
+	return f, err
 }
 
 func (s *server) integrations(r *request) ([]wire.Integration, error) {

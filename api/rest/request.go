@@ -19,6 +19,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault"
 	"github.com/sidevault/sidevault/vault/suggest"
 )
@@ -173,6 +174,17 @@ func (s *server) slot(r *request) (vault.Slot, error) {
 		return vault.Slot{}, err
 	}
 	return s.vault.Slot(r.integration(), r.param("environment"), name)
+}
+
+// scope returns the scope of the environment that the query names; nil when it
+// names none.
+func (s *server) scope(r *request) (*envs.Scope, error) {
+	environment := r.param("environment")
+	if environment == nil {
+		return nil, nil
+	}
+	scope, err := s.vault.Scope(environment)
+	return &scope, err
 }
 
 // ifMatch reads the If-Match header (RFC 9110, section 13.1.1): one entity tag,
