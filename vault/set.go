@@ -200,7 +200,7 @@ func checkInput(i Integration, slot Slot, in SetInput, now time.Time) error {
 	}
 	if in.AuthType != "" && len(i.AuthTypes) > 0 && !slices.Contains(i.AuthTypes, in.AuthType) {
 		return invalid(FieldError{Path: []string{"authType"}, Code: "unknown",
-			Msg: fmt.Sprintf("integration %s has no such auth type; it has: %s", i.Key, joinNames(i.AuthTypes))})
+			Msg: fmt.Sprintf("integration %s has no auth type %q; it has: %s", i.Key, clip(in.AuthType), joinNames(i.AuthTypes))})
 	}
 	if in.AuthType != "" && !slugRE.MatchString(in.AuthType) {
 		return invalid(FieldError{Path: []string{"authType"}, Code: "forbidden", Msg: "authType is 1 to 63 of a-z 0-9 - _ with a letter or digit first and last"})
