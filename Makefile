@@ -10,14 +10,16 @@ TOOLS := $(CURDIR)/.tools
 FUZZTIME ?= 10s
 BENCH ?= .
 
-# Modules with packages; tools has none.
-MODULES := . tools/acceptance
+MODULES := . tools tools/acceptance
 
 # The pinned programs that tests and checks run.
 export PATH := $(TOOLS):$(PATH)
 export SIDEVAULT_TOOLS := $(TOOLS)
 
-.PHONY: help run build test check bench fuzz tools clean race
+# Generates the code of the plugin protocol below a folder.
+PROTOGEN = $(TOOLS)/protogen -proto plugins/proto -out $(1) -module github.com/sidevault/sidevault
+
+.PHONY: help run build test check generate bench fuzz tools clean race
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -37,7 +39,13 @@ check: tools ## formatting, vet, staticcheck, tidy modules
 	files=$$(gofmt -l .); test -z "$$files" || { echo "not formatted, run gofmt -w:" $$files >&2; exit 1; }
 	for m in $(MODULES); do $(GO) -C $$m vet ./...; done
 	for m in $(MODULES); do (cd $$m && staticcheck ./...); done
-	for m in $(MODULES) tools; do $(GO) -C $$m mod tidy -diff; done
+	for m in $(MODULES); do $(GO) -C $$m mod tidy -diff; done
+	rm -rf .tools/generated && mkdir -p .tools/generated/plugins/pluginpb
+	$(call PROTOGEN,.tools/generated)
+	diff -r -x handshake.go plugins/pluginpb .tools/generated/plugins/pluginpb || { echo 'plugins/pluginpb is not what plugins/proto makes: run make generate' >&2; exit 1; }
+
+generate: tools ## generate plugins/pluginpb from plugins/proto
+	$(call PROTOGEN,.)
 
 bench: ## run the benchmarks (BENCH=regexp selects)
 	for m in $(MODULES); do $(GO) -C $$m test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 30m ./...; done
@@ -51,8 +59,8 @@ fuzz: ## fuzz every fuzz test for FUZZTIME (10s)
 
 tools: $(TOOLS)/.built ## build the pinned tools into .tools
 
-$(TOOLS)/.built: tools/go.mod tools/go.sum
-	GOBIN=$(TOOLS) CGO_ENABLED=0 $(GO) -C tools install -trimpath tool
+$(TOOLS)/.built: tools/go.mod tools/go.sum tools/protogen/main.go
+	GOBIN=$(TOOLS) CGO_ENABLED=0 $(GO) -C tools install -trimpath tool ./protogen
 	touch $@
 
 race:

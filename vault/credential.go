@@ -176,6 +176,7 @@ func (v *Vault) lastDeleted(ctx context.Context, org Org, slot Slot) (Credential
 type SlotStatus struct {
 	Slot       Slot
 	Credential *Credential // nil: nothing
+	Sync       []Sync      // one for each syncer that the catalog binds
 }
 
 // Status says what the slot holds, without its secret fields.

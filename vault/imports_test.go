@@ -29,6 +29,8 @@ var allowed = map[string]string{
 	"api/jwt":                "envs vault vault/secret",
 	"api/peercred":           "envs vault",
 	"api/rest":               "api api/peercred api/wire envs vault vault/seal vault/secret vault/suggest",
+	"plugins/pluginpb":       "",
+	"plugins/sdk":            "plugins/pluginpb vault/secret",
 	"cmd/sidevault": "api/client api/jwt api/peercred api/rest api/wire backends backends/bbolt backends/memory envs vault vault/catalog vault/seal " +
 		"vault/secret vault/suggest",
 }

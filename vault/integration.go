@@ -20,6 +20,8 @@ type Integration struct {
 	// the shared scope included.
 	Environments []string
 	CredentialOf string // key of the integration whose credential this one uses
+	Validators   []Validator
+	Syncers      []Syncer
 	// Registered entries were added through the API; the others come from
 	// catalog files.
 	Registered bool

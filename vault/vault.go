@@ -36,6 +36,13 @@ type Metrics interface {
 
 	// IntegrityFailure counts a stored record that failed its check.
 	IntegrityFailure()
+
+	// Synced counts an attempt to hand a change to a plugin.
+	Synced(plugin string, ok bool)
+
+	// SyncsPending sets how many changes wait for a plugin, and since when the oldest
+	// does; zero when none does.
+	SyncsPending(plugin string, n int, oldest time.Time)
 }
 
 // Config is what a vault needs.
@@ -57,6 +64,9 @@ type Options struct {
 	Now          func() time.Time // default time.Now
 	Logger       *slog.Logger     // default: discard
 	Metrics      Metrics          // default: count nothing
+	Plugins      Plugins          // default: none, and whatever is bound is unavailable
+	// Exclusive says that no other process can have this storage open.
+	Exclusive bool
 }
 
 // defaultKeepVersions is how many versions of a credential are kept.
@@ -161,3 +171,6 @@ type noMetrics struct{}
 
 func (noMetrics) Operation(string, string) {}
 func (noMetrics) IntegrityFailure()        {}
+func (noMetrics) Synced(string, bool)      {}
+
+func (noMetrics) SyncsPending(string, int, time.Time) {}

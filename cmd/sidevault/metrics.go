@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
@@ -39,3 +41,7 @@ func (m vaultMetrics) Operation(action, outcome string) {
 }
 
 func (m vaultMetrics) IntegrityFailure() { m.integrity.Inc() }
+
+func (m vaultMetrics) Synced(plugin string, ok bool) {}
+
+func (m vaultMetrics) SyncsPending(plugin string, n int, oldest time.Time) {}
