@@ -29,6 +29,10 @@ const (
 	ActionExport            = "export_credential_record"
 	ActionRestore           = "restore_credential"
 	ActionPurge             = "purge_credential"
+	ActionSync              = "sync_integration_credentials"
+	ActionListSyncs         = "list_integration_syncs"
+	ActionRetrySync         = "retry_integration_sync"
+	ActionListPlugins       = "list_plugins"
 )
 
 // Actions returns every action that an audit entry can have.
@@ -40,7 +44,8 @@ func Actions() []string {
 		ActionWatch, ActionGetIntegration, ActionListIntegrations, ActionRegister,
 		ActionUpdateIntegration, ActionCreateKey, ActionListKeys, ActionRevokeKey,
 		ActionListAudit, ActionVerifyAudit, ActionInit, ActionCreateEnvKey,
-		ActionExport, ActionRestore, ActionPurge,
+		ActionExport, ActionRestore, ActionPurge, ActionSync,
+		ActionListSyncs, ActionRetrySync, ActionListPlugins,
 	}
 }
 

@@ -18,6 +18,7 @@ const (
 	targetAuditLog    = "audit_log"
 	targetVault       = "vault"
 	targetEnvironment = "environment"
+	targetPlugin      = "plugin"
 )
 
 // OutcomeSuccess is the outcome of an attempt that succeeded; that of any other

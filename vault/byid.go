@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/sidevault/sidevault/backends"
+	"github.com/sidevault/sidevault/vault/seal"
 )
 
 // Address names a credential by its ID and, where the caller gave one, its
@@ -119,20 +120,29 @@ func (v *Vault) Details(ctx context.Context, c Caller, slot Slot, o ResolveOptio
 
 // RemoveByID marks the credential with that ID as deleted, under the rules of
 // Remove.
-func (v *Vault) RemoveByID(ctx context.Context, c Caller, at Address, o RemoveOptions) (removed Removed, err error) {
+func (v *Vault) RemoveByID(ctx context.Context, c Caller, at Address, o RemoveOptions) (Removed, error) {
 	a, cred, err := v.beginByID(ctx, c, ActionRemove, at, true)
-	defer func() { err = a.close(ctx, err) }()
-	if o.IfExists && KindOf(err) == CredentialNotFound {
+	var removed Removed
+	switch {
+	case err == nil:
+		removed, err = a.removeID(ctx, at, cred.Slot, o)
+	case o.IfExists && KindOf(err) == CredentialNotFound:
 		a.note("wasNoop", true)
 		_, err = a.commit(ctx)
-		return Removed{WasNoop: true}, storageErrorOr(err)
+		removed, err = Removed{WasNoop: true}, storageErrorOr(err)
 	}
 	if err != nil {
-		return Removed{}, err
+		return Removed{}, a.close(ctx, err)
 	}
-	defer v.lock(c.Org, cred.Slot).Unlock()
+	return removed, a.surface(ctx, "deleted")
+}
+
+// removeID is RemoveByID up to its commit, of a credential that was found in a slot.
+func (a *attempt) removeID(ctx context.Context, at Address, slot Slot, o RemoveOptions) (removed Removed, err error) {
+	defer a.v.lock(a.caller.Org, slot).Unlock()
 	err = retry(func() error {
-		if cred, err = v.byID(ctx, c.Org, at); err != nil {
+		cred, err := a.v.byID(ctx, a.caller.Org, at)
+		if err != nil {
 			return err
 		}
 		if cred.Status == StatusDeleted {
@@ -169,37 +179,58 @@ func (v *Vault) Versions(ctx context.Context, c Caller, at Address) (cred Creden
 }
 
 // Rollback makes the value of an older version that is still kept the next
-// version.
+// version, under the rules of Set: its validators are asked, and its syncers told.
 func (v *Vault) Rollback(ctx context.Context, c Caller, at Address, version uint64, ifMatch Revision) (Credential, error) {
-	return v.changeLive(ctx, c, ActionRollback, at, func(a *attempt, cred Credential) (Credential, error) {
+	var fields seal.Fields
+	prepare := func(a *attempt, cred Credential) (err error) {
+		a.note("rolledBackTo", version)
+		if fields, err = v.openVersion(ctx, c.Org, cred, version); err != nil {
+			return v.lost(err, recordKey(c.Org, cred.ID, version))
+		}
+		integration, err := v.lookup(ctx, c.Org, cred.Slot.Integration)
+		if KindOf(err) == IntegrationNotFound {
+			return nil // it left the catalog, and its validators with it
+		}
+		if err != nil {
+			return err
+		}
+		return a.validate(ctx, integration, cred.Slot, cred.AuthType, fields)
+	}
+	return v.changeLive(ctx, c, ActionRollback, at, prepare, func(a *attempt, cred Credential) (Credential, error) {
 		key, err := v.keys.newest(cred.Slot.Scope)
 		if err != nil {
 			return Credential{}, err
 		}
-		fields, err := v.openVersion(ctx, c.Org, cred, version)
-		if err != nil {
-			return Credential{}, v.lost(err, recordKey(c.Org, cred.ID, version))
-		}
-		a.note("rolledBackTo", version)
 		result, err := a.store(ctx, cred, SetInput{Fields: fields, IfMatch: ifMatch}, key)
 		return result.Credential, err
 	})
 }
 
 // changeLive applies a change to the credential with that ID, which must not be
-// deleted, and applies it anew when another process changed it meanwhile.
-func (v *Vault) changeLive(ctx context.Context, c Caller, action string, at Address, change func(*attempt, Credential) (Credential, error)) (cred Credential, err error) {
+// deleted, and applies it anew when another process changed it meanwhile. prepare
+// runs before, outside any lock.
+func (v *Vault) changeLive(ctx context.Context, c Caller, action string, at Address, prepare func(*attempt, Credential) error, change func(*attempt, Credential) (Credential, error)) (Credential, error) {
 	a, cred, err := v.beginByID(ctx, c, action, at, true)
-	defer func() { err = a.close(ctx, err) }()
 	if err == nil && cred.Status == StatusDeleted {
 		err = notByID(at)
 	}
-	if err != nil {
-		return Credential{}, err
+	if err == nil {
+		err = prepare(a, cred)
 	}
-	defer v.lock(c.Org, cred.Slot).Unlock()
+	if err == nil {
+		cred, err = a.changeID(ctx, at, cred.Slot, change)
+	}
+	if err != nil {
+		return Credential{}, a.close(ctx, err)
+	}
+	return cred, a.surface(ctx, "changed")
+}
+
+// changeID is changeLive up to its commit, of a credential that was found in a slot.
+func (a *attempt) changeID(ctx context.Context, at Address, slot Slot, change func(*attempt, Credential) (Credential, error)) (cred Credential, err error) {
+	defer a.v.lock(a.caller.Org, slot).Unlock()
 	err = retry(func() error {
-		if cred, err = v.byID(ctx, c.Org, at); err != nil {
+		if cred, err = a.v.byID(ctx, a.caller.Org, at); err != nil {
 			return err
 		}
 		if cred.Status == StatusDeleted {

@@ -293,13 +293,13 @@ func TestRestoreAndPurge(t *testing.T) {
 func TestTest(t *testing.T) {
 	f := newFixture(t, vault.Options{})
 	slot := f.slot("salesforce", "staging")
-	wantKind(t, f.Test(t.Context(), f.admin, slot, nil), vault.CredentialNotFound)
-	if err := f.Test(t.Context(), f.admin, slot, opaque("x").Fields); err != nil {
+	wantKind(t, f.Test(t.Context(), f.admin, slot, vault.SetInput{}), vault.CredentialNotFound)
+	if err := f.Test(t.Context(), f.admin, slot, opaque("x")); err != nil {
 		t.Error(err)
 	}
-	wantKind(t, f.Test(t.Context(), f.admin, slot, opaque("").Fields), vault.ValidationFailed)
+	wantKind(t, f.Test(t.Context(), f.admin, slot, opaque("")), vault.ValidationFailed)
 	f.set("salesforce", "staging", "x")
-	if err := f.Test(t.Context(), f.admin, slot, nil); err != nil {
+	if err := f.Test(t.Context(), f.admin, slot, vault.SetInput{}); err != nil {
 		t.Error(err)
 	}
 }

@@ -109,6 +109,8 @@ type attempt struct {
 	v      *Vault
 	caller Caller
 	entry  auditBody
+	// pending is what the attempt's commit put into the outbox.
+	pending []pendingSync
 }
 
 // begin opens an attempt at action on an integration's slot.

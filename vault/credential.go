@@ -176,7 +176,7 @@ func (v *Vault) lastDeleted(ctx context.Context, org Org, slot Slot) (Credential
 type SlotStatus struct {
 	Slot       Slot
 	Credential *Credential // nil: nothing
-	Sync       []Sync      // one for each syncer that the catalog binds
+	Sync       []Sync      // how far its last change has come, by syncer
 }
 
 // Status says what the slot holds, without its secret fields.
@@ -190,11 +190,12 @@ func (v *Vault) Status(ctx context.Context, c Caller, slot Slot) (status SlotSta
 		return SlotStatus{}, err
 	}
 	cred, err := v.live(ctx, c.Org, slot)
-	if errors.Is(err, backends.ErrNotFound) {
-		return SlotStatus{Slot: slot}, nil
-	}
-	if err != nil {
+	status.Slot = slot
+	if err == nil {
+		status.Credential = &cred
+	} else if !errors.Is(err, backends.ErrNotFound) {
 		return SlotStatus{}, err
 	}
-	return SlotStatus{Slot: slot, Credential: &cred}, nil
+	status.Sync, err = v.syncsOf(ctx, c.Org, slot, status.Credential)
+	return status, err
 }

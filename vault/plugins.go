@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -150,3 +151,40 @@ const (
 	PluginQuarantined PluginStatus = "quarantined" // it failed again and again; tried again at NextStart
 	PluginUnusable    PluginStatus = "unusable"    // missing, not executable, another checksum, ...
 )
+
+func asPluginError(err error) (*PluginError, bool) { return errors.AsType[*PluginError](err) }
+
+// noPlugins is the port where there are none: whatever is bound is unavailable.
+type noPlugins struct{}
+
+func (noPlugins) Validate(_ context.Context, c PluginCall) (Validation, error) {
+	return Validation{}, &PluginError{Plugin: c.Binding.Plugin, Reason: "is not configured"}
+}
+
+func (noPlugins) Sync(_ context.Context, c SyncCall) (SyncResult, error) {
+	return SyncResult{}, &PluginError{Plugin: c.Binding.Plugin, Reason: "is not configured"}
+}
+
+func (noPlugins) States() []PluginState { return nil }
+
+// Plugins returns the state of every configured plugin, by name. It takes admin
+// scope.
+func (v *Vault) Plugins(ctx context.Context, c Caller) (list []PluginState, err error) {
+	a := v.beginOn(c, ActionListPlugins, targetPlugin, "")
+	defer func() { err = a.close(ctx, err) }()
+	if err := a.admin(); err != nil {
+		return nil, err
+	}
+	return v.plugins.States(), nil
+}
+
+// QuarantinedPlugins returns the names of the plugins that cannot be called at the
+// moment and will not recover by the next call, which needs no caller.
+func (v *Vault) QuarantinedPlugins() (names []string) {
+	for _, p := range v.plugins.States() {
+		if p.Status == PluginQuarantined || p.Status == PluginUnusable {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}

@@ -26,17 +26,26 @@ type Removed struct {
 // Remove marks the slot's credential as deleted. It touches that slot alone: it
 // never falls back. A slot whose latest credential is deleted gives
 // CredentialDeleted with when and by whom, one that never had a credential
-// CredentialNotFound.
-func (v *Vault) Remove(ctx context.Context, c Caller, slot Slot, o RemoveOptions) (removed Removed, err error) {
+// CredentialNotFound. A ToolSetupFailed comes with the result: the credential is
+// deleted, and a syncer that the catalog puts in surface mode failed.
+func (v *Vault) Remove(ctx context.Context, c Caller, slot Slot, o RemoveOptions) (Removed, error) {
 	a := v.begin(c, ActionRemove, slot)
-	defer func() { err = a.close(ctx, err) }()
+	removed, err := a.removeSlot(ctx, slot, o)
+	if err != nil {
+		return Removed{}, a.close(ctx, err)
+	}
+	return removed, a.surface(ctx, "deleted")
+}
+
+// removeSlot is Remove up to its commit.
+func (a *attempt) removeSlot(ctx context.Context, slot Slot, o RemoveOptions) (removed Removed, err error) {
 	if err := a.changes(slot); err != nil {
 		return Removed{}, err
 	}
-	if _, err := v.lookup(ctx, c.Org, slot.Integration); err != nil {
+	if _, err := a.v.lookup(ctx, a.caller.Org, slot.Integration); err != nil {
 		return Removed{}, err
 	}
-	defer v.lock(c.Org, slot).Unlock()
+	defer a.v.lock(a.caller.Org, slot).Unlock()
 	err = retry(func() error {
 		removed, err = a.remove(ctx, slot, o)
 		return err
@@ -66,14 +75,13 @@ func (a *attempt) removeLive(ctx context.Context, cred Credential, o RemoveOptio
 	if err != nil {
 		return Removed{}, err
 	}
-	a.note("wasNoop", false)
-	a.entry.CredentialID, a.entry.Version = string(cred.ID), cred.Version
-	cred.Revision, err = a.commit(ctx, changes...)
-	if errors.Is(err, backends.ErrConflict) {
+	out, err := a.v.outgoing(ctx, a.caller.Org, cred, SyncRemove)
+	if err != nil {
 		return Removed{}, err
 	}
-	if err != nil {
-		return Removed{}, storageError(err)
+	a.note("wasNoop", false)
+	if cred.Revision, err = a.change(ctx, cred, changes, out); err != nil {
+		return Removed{}, err
 	}
 	return a.assess(ctx, Removed{Credential: cred})
 }

@@ -11,7 +11,8 @@ import (
 
 // Restore makes a deleted credential live again in its slot, which must be free.
 // It has no caller: it is for whoever holds the storage and a root identity, the
-// only way back that there is.
+// only way back that there is. Validators are not asked; syncers are told when a
+// sidecar serves the vault next.
 func (v *Vault) Restore(ctx context.Context, orgSlug string, id ID) (Credential, error) {
 	org, err := v.org(ctx, orgSlug)
 	if err != nil {
@@ -33,10 +34,14 @@ func (v *Vault) Restore(ctx context.Context, orgSlug string, id ID) (Credential,
 	if err != nil {
 		return Credential{}, err
 	}
+	out, err := v.outgoing(ctx, org, restored, SyncSet)
+	if err != nil {
+		return Credential{}, err
+	}
 	entry := systemEntry(ActionRestore, targetIntegration, cred.Slot.Integration)
 	entry.Org, entry.CredentialID, entry.Version = orgSlug, string(id), cred.Version
 	entry.Environment, entry.Name = cred.Slot.Scope.Ptr(), cred.Slot.Name
-	restored.Revision, err = v.commit(ctx, changes, entry)
+	restored.Revision, err = v.commit(ctx, append(changes, out.changes...), entry)
 	if errors.Is(err, backends.ErrConflict) {
 		return Credential{}, taken(cred.Slot)
 	}

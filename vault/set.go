@@ -53,19 +53,31 @@ type SetResult struct {
 }
 
 // Set creates the slot's credential or rotates it: its fields become the next
-// version. What was there stays until the commit, and the audit entry's
-// wasUpdate is decided by the same commit.
-func (v *Vault) Set(ctx context.Context, c Caller, slot Slot, in SetInput) (result SetResult, err error) {
+// version. Before, the integration's validators are asked; a rejection is an
+// InvalidCredentials, no answer a ValidatorUnavailable, and neither changes
+// anything. What was there stays until the commit, and the audit entry's wasUpdate
+// is decided by the same commit. A ToolSetupFailed comes with the result: the
+// credential is stored, and a syncer in surface mode failed.
+func (v *Vault) Set(ctx context.Context, c Caller, slot Slot, in SetInput) (SetResult, error) {
 	action := ActionSet
 	if in.MustCreate {
 		action = ActionCreate
 	}
 	a := v.begin(c, action, slot)
-	defer func() { err = a.close(ctx, err) }()
+	result, err := a.setSlot(ctx, slot, in)
+	if err != nil {
+		return SetResult{}, a.close(ctx, err)
+	}
+	return result, a.surface(ctx, "stored")
+}
+
+// setSlot is Set up to its commit.
+func (a *attempt) setSlot(ctx context.Context, slot Slot, in SetInput) (result SetResult, err error) {
+	v, org := a.v, a.caller.Org
 	if err := a.changes(slot); err != nil {
 		return SetResult{}, err
 	}
-	integration, err := v.enabled(ctx, c.Org, slot.Integration)
+	integration, err := v.enabled(ctx, org, slot.Integration)
 	if err != nil {
 		return SetResult{}, err
 	}
@@ -76,7 +88,10 @@ func (v *Vault) Set(ctx context.Context, c Caller, slot Slot, in SetInput) (resu
 	if err != nil {
 		return SetResult{}, err
 	}
-	defer v.lock(c.Org, slot).Unlock()
+	if err := a.validate(ctx, integration, slot, in.AuthType, in.Fields); err != nil {
+		return SetResult{}, err
+	}
+	defer v.lock(org, slot).Unlock()
 	err = retry(func() error {
 		result, err = a.set(ctx, slot, in, key)
 		return err
@@ -114,16 +129,25 @@ func (a *attempt) store(ctx context.Context, cred Credential, in SetInput, key *
 	if err != nil {
 		return SetResult{}, err
 	}
-	a.note("wasUpdate", !created)
-	a.entry.CredentialID, a.entry.Version = string(cred.ID), cred.Version
-	cred.Revision, err = a.commit(ctx, changes...)
-	if errors.Is(err, backends.ErrConflict) {
+	out, err := a.v.outgoing(ctx, org, cred, SyncSet)
+	if err != nil {
 		return SetResult{}, err
 	}
-	if err != nil {
-		return SetResult{}, storageError(err)
+	a.note("wasUpdate", !created)
+	cred.Revision, err = a.change(ctx, cred, changes, out)
+	return SetResult{Credential: cred, Created: created}, err
+}
+
+// change commits what an attempt changes of a credential, and what its syncers are
+// to be told. A conflict comes back as it is.
+func (a *attempt) change(ctx context.Context, cred Credential, changes []backends.Change, out outgoing) (Revision, error) {
+	a.entry.CredentialID, a.entry.Version = string(cred.ID), cred.Version
+	rev, err := a.commit(ctx, append(changes, out.changes...)...)
+	if err != nil && !errors.Is(err, backends.ErrConflict) {
+		err = storageError(err)
 	}
-	return SetResult{Credential: cred, Created: created}, nil
+	a.pending = out.pending
+	return rev, err
 }
 
 func conflict(slot Slot) error {

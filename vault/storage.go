@@ -28,6 +28,8 @@ import (
 //	cred/ORG/ID                               document: where a credential lives, or the deleted credential
 //	record/ORG/ID/VERSION                     file: one version's place, fields and MAC
 //	usage/ORG/ID/CALLER                       document: one caller's reads of the credential
+//	outbox/ORG/INTEGRATION/SCOPE/NAME/BINDING document: a change that a syncer has yet to take
+//	synced/ORG/INTEGRATION/SCOPE/NAME/BINDING document: the last change that it took
 //
 // ORG is the org's UUID; NUMBER has 4 digits, VERSION 10. SCOPE is also @control
 // for the key that signs the documents.
@@ -55,6 +57,16 @@ func liveKey(org Org, s Slot) string              { return livePrefix(org) + s.p
 func livePrefix(org Org) string                   { return "live/" + org.ID + "/" }
 func goneKey(org Org, s Slot) string              { return "gone/" + org.ID + "/" + s.path() }
 func credKey(org Org, id ID) string               { return "cred/" + org.ID + "/" + string(id) }
+
+func outboxKey(org Org, s Slot, binding string) string {
+	return outboxPrefix(org) + s.path() + "/" + binding
+}
+func outboxPrefix(org Org) string { return outboxFamily + org.ID + "/" }
+func syncedKey(outboxKey string) string {
+	return "synced/" + strings.TrimPrefix(outboxKey, outboxFamily)
+}
+
+const outboxFamily = "outbox/"
 
 func recordKey(org Org, id ID, version uint64) string {
 	return fmt.Sprintf("record/%s/%s/%010d", org.ID, id, version)

@@ -22,10 +22,8 @@ type Change struct {
 // Update changes a credential's metadata, never its value. A new name moves it to
 // that slot, which must be free; its kept versions are sealed anew for there.
 func (v *Vault) Update(ctx context.Context, c Caller, at Address, change Change) (Credential, error) {
-	return v.changeLive(ctx, c, ActionUpdate, at, func(a *attempt, cred Credential) (Credential, error) {
-		if err := change.check(v.now()); err != nil {
-			return Credential{}, err
-		}
+	check := func(*attempt, Credential) error { return change.check(v.now()) }
+	return v.changeLive(ctx, c, ActionUpdate, at, check, func(a *attempt, cred Credential) (Credential, error) {
 		if !matches(change.IfMatch, cred.Revision) {
 			return Credential{}, conflict(cred.Slot)
 		}
@@ -52,12 +50,29 @@ func (a *attempt) update(ctx context.Context, cred Credential, change Change) (C
 	if err != nil {
 		return Credential{}, err
 	}
-	a.entry.Version = cred.Version
-	cred.Revision, err = a.commit(ctx, changes...)
-	if errors.Is(err, backends.ErrConflict) {
+	out, err := a.v.outgoingUpdate(ctx, a.caller.Org, old, cred)
+	if err != nil {
 		return Credential{}, err
 	}
-	return cred, storageErrorOr(err)
+	cred.Revision, err = a.change(ctx, cred, changes, out)
+	return cred, err
+}
+
+// outgoingUpdate tells the syncers what an update means to another system: a
+// credential that moved is gone from where it was, one that is not active may not
+// be used.
+func (v *Vault) outgoingUpdate(ctx context.Context, org Org, old, updated Credential) (out outgoing, err error) {
+	was, is := old.Status == StatusActive, updated.Status == StatusActive
+	if was && (!is || old.Slot != updated.Slot) {
+		if out, err = v.outgoing(ctx, org, old, SyncRemove); err != nil {
+			return outgoing{}, err
+		}
+	}
+	if is && (!was || old.Slot != updated.Slot) {
+		set, err := v.outgoing(ctx, org, updated, SyncSet)
+		return out.and(set), err
+	}
+	return out, nil
 }
 
 func (a *attempt) updateChanges(ctx context.Context, old Credential, cred *Credential, change Change) ([]backends.Change, error) {

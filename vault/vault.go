@@ -85,6 +85,10 @@ type Vault struct {
 	log     *slog.Logger
 	metrics Metrics
 	header  headerDoc
+	plugins Plugins
+	courier *courier // nil when there are no plugins
+	// exclusive: no other process can have this storage open.
+	exclusive bool
 
 	// slots serialises changes of one slot within this process, so that they
 	// need not fight with compare-and-set. Slots share locks by hash.
@@ -99,7 +103,11 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 		backend: cfg.Backend, envs: cfg.Envs, keep: cfg.KeepVersions,
 		clock: cfg.Now, log: cfg.Logger, metrics: cfg.Metrics, seed: maphash.MakeSeed(),
 	}
+	v.plugins, v.exclusive = cfg.Plugins, cfg.Exclusive
 	v.SetCatalog(cfg.Catalog)
+	if v.plugins == nil {
+		v.plugins = noPlugins{}
+	}
 	if v.keep == 0 {
 		v.keep = defaultKeepVersions
 	}
@@ -116,13 +124,17 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 		return nil, err
 	}
 	v.reads = newReadLog(v, cfg.ReadAudit)
+	if cfg.Plugins != nil {
+		v.courier = startCourier(v)
+	}
 	return v, nil
 }
 
-// Close flushes the read audit. It waits for that as long as ctx allows, and
+// Close ends the deliveries under way, which are made again when the vault is
+// opened next, and flushes the read audit. It waits as long as ctx allows, and
 // returns an error if reads remain unrecorded.
 func (v *Vault) Close(ctx context.Context) error {
-	return v.reads.close(ctx)
+	return errors.Join(v.courier.close(ctx), v.reads.close(ctx))
 }
 
 // SetCatalog replaces the catalog; calls under way end with the one they began

@@ -40,6 +40,13 @@
 // goes. The named entry must exist in the merged catalog and have its own
 // credential: credentialOf is one step, never a chain.
 //
+// # Bindings
+//
+// validators and syncers bind an entry to plugins: programs that check its
+// credential before it is stored, and that carry changes of it on. A binding's
+// config is the plugin's own and is passed on as JSON; what the plugin makes of it
+// is not known here. An entry with credentialOf has bindings of its own.
+//
 // # Auth types
 //
 // Any slug is accepted. The built-in catalog uses these:

@@ -21,6 +21,24 @@ func TestDocumentedExample(t *testing.T) {
 	}
 }
 
+func TestDocumentedBindings(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/catalog.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(doc), "## Validators and syncers")
+	_, example, _ := strings.Cut(section, "```yaml\n")
+	example, _, _ = strings.Cut(example, "```")
+	c := mustParse(t, example)
+	acme, _ := c.Lookup("acme")
+	if len(acme.Validators) != 2 || len(acme.Syncers) != 1 || acme.Validators[0].Config == nil {
+		t.Errorf("acme: %+v", acme)
+	}
+	if err := c.CheckPlugins([]string{"format", "http", "webhook"}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDocumentedProblems(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/catalog.md")
 	if err != nil {
@@ -47,7 +65,8 @@ func TestDocumentedKeys(t *testing.T) {
 			rows = append(rows, name)
 		}
 	}
-	want := "key name category description docs rotation enabled authTypes fields environments credentialOf name description required pattern secret"
+	want := "key name category description docs rotation enabled authTypes fields environments credentialOf validators syncers " +
+		"name description required pattern secret plugin name config timeout fields onUnavailable mode"
 	if got := strings.Join(rows, " "); got != want {
 		t.Errorf("rows: %s", got)
 	}

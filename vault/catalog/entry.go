@@ -41,6 +41,8 @@ func (r *reader) entry(n ast.Node) error {
 		{"fields", r.fields(&e)},
 		{"environments", r.environments(&e)},
 		{"credentialOf", r.credentialOf(&e)},
+		{"validators", r.validators(&e)},
+		{"syncers", r.syncers(&e)},
 	})
 	if err != nil {
 		return err

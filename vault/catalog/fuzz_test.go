@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -16,6 +17,9 @@ func FuzzParse(f *testing.F) {
 		"", "# x", "integrations:", "integrations: [{}]", "integrations: [{key: a, name: A, category: b}]",
 		entryOf("fields:", "  - {name: a, pattern: '[a-z]+', required: true}"), entryOf("rotation: |", "  x", "  y"),
 		entryOf("credentialOf: jira"), entryOf("environments: [a, b]"), entryOf("docs: &a https://x", "rotation: *a"),
+		entryOf("validators: [{plugin: format, config: {a: [1, -0, 1.50, null, {b: 010}]}, timeout: 2s, onUnavailable: allow, fields: []}]"),
+		entryOf("validators:", "  - plugin: http", "    config:", "      a: |", "        b", "      1: 2", "    fields: [value, nope]"),
+		entryOf("syncers: [{plugin: webhook, name: a, mode: swallow}, {plugin: webhook, mode: {set: surface, remove: swallow}, config: {x: 1e999}}]"),
 		"<<: *a", "!!str a", "%YAML 1.2\n---\n", "---\n---\n", "? a\n: b", "a: 'x' y", "\ta: 1", "- a\nb: 1", "a: b: c",
 		strings.Repeat("- ", 300), strings.Repeat("[{", 50), "a: |9\n x", "\ufeffa: 1", "a: \"\\x", "a: 0x1F", "~: ~", "!", ": :", "a: >-\n\n", "{a: b, a: b}",
 	} {
@@ -52,6 +56,36 @@ func checkSound(t *testing.T, in vault.Integration) {
 	for _, f := range in.Fields {
 		if checkField(f.Name) != nil || f.Pattern != nil && !bytes.HasPrefix([]byte(f.Pattern.String()), []byte("^(?:")) {
 			t.Errorf("%s: accepted the field %+v", in.Key, f)
+		}
+	}
+	for _, v := range in.Validators {
+		checkSoundBinding(t, v.Binding)
+	}
+	for _, s := range in.Syncers {
+		checkSoundBinding(t, s.Binding)
+		for _, m := range []vault.SyncMode{s.OnSet, s.OnRemove} {
+			if m != "" && m != vault.Surface && m != vault.Swallow {
+				t.Errorf("%s: accepted the mode %q", in.Key, m)
+			}
+		}
+	}
+	if len(in.Validators) > maxBindings || len(in.Syncers) > maxBindings {
+		t.Errorf("%s: %d validators, %d syncers", in.Key, len(in.Validators), len(in.Syncers))
+	}
+}
+
+func checkSoundBinding(t *testing.T, b vault.Binding) {
+	t.Helper()
+	if checkSlug(b.Name) != nil || checkSlug(b.Plugin) != nil || b.Timeout != 0 && (b.Timeout < minTimeout || b.Timeout > maxTimeout) {
+		t.Errorf("accepted the binding %+v", b)
+	}
+	var config map[string]any
+	if b.Config != nil && (len(b.Config) > maxConfig || json.Unmarshal(b.Config, &config) != nil) {
+		t.Errorf("%s: accepted the config %s", b.Name, b.Config)
+	}
+	for _, f := range b.Fields {
+		if checkField(f) != nil {
+			t.Errorf("%s: accepted the field %q", b.Name, f)
 		}
 	}
 }

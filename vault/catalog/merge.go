@@ -16,7 +16,8 @@ type entry struct {
 	at             place // of its key
 	credentialOfAt place
 	environmentsAt []place // one for each of Environments
-	sheet          int     // which of the merged files it stands in
+	sources        []source
+	sheet          int // which of the merged files it stands in
 }
 
 // sheet is what one file holds: the entries that have a usable key, and what is
@@ -45,6 +46,7 @@ func merge(sheets ...sheet) (*Catalog, error) {
 	}
 	if !broken {
 		found = append(found, checkLinks(merged)...)
+		found = append(found, checkGiven(merged)...)
 	}
 	if err := join(found); err != nil {
 		return nil, err

@@ -68,8 +68,10 @@ func (s *Striker) add(text string) {
 }
 
 // Strike returns the text with every secret replaced by [Redacted]. A text that
-// contains a secret too short to be struck out becomes [Redacted] as a whole.
+// contains a secret too short to be struck out becomes [Redacted] as a whole. What
+// is not UTF-8 becomes U+FFFD.
 func (s *Striker) Strike(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
 	for _, form := range s.forms {
 		text = strike(text, form)
 	}
@@ -83,7 +85,9 @@ func (s *Striker) Strike(text string) string {
 }
 
 // Finds reports whether the text contains one of the secrets.
-func (s *Striker) Finds(text string) bool { return s.Strike(text) != text }
+func (s *Striker) Finds(text string) bool {
+	return s.Strike(text) != strings.ToValidUTF8(text, "\uFFFD")
+}
 
 func strike(text, form string) string {
 	lower := strings.ToLower(text)
