@@ -163,12 +163,16 @@ func newCredential(slot Slot, by Actor, now time.Time) (Credential, error) {
 	return Credential{ID: id, Slot: slot, Status: StatusActive, CreatedAt: now, CreatedBy: by}, nil
 }
 
+// maxDropped bounds how many versions one commit drops. More are to go only after
+// fewer are kept than before; the next changes drop the rest.
+const maxDropped = 8
+
 // advance makes the next version of the credential current and returns the
 // numbers of the versions that are no longer kept.
 func (c *Credential) advance(in SetInput, by Actor, now time.Time, keep int) (dropped []uint64) {
 	c.Version++
 	c.Versions = append(slices.Clone(c.Versions), Version{Number: c.Version, At: now, By: by})
-	for len(c.Versions) > keep {
+	for len(c.Versions) > keep && len(dropped) < maxDropped {
 		dropped = append(dropped, c.Versions[0].Number)
 		c.Versions = c.Versions[1:]
 	}

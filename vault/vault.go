@@ -60,7 +60,7 @@ type Config struct {
 // Options are the optional parts of a [Config].
 type Options struct {
 	ReadAudit    ReadAudit        // default ReadsCoalesced
-	KeepVersions int              // of a credential; default 10
+	KeepVersions int              // of a credential; default 10, at most MaxKeepVersions
 	Now          func() time.Time // default time.Now
 	Logger       *slog.Logger     // default: discard
 	Metrics      Metrics          // default: count nothing
@@ -69,8 +69,15 @@ type Options struct {
 	Exclusive bool
 }
 
-// defaultKeepVersions is how many versions of a credential are kept.
-const defaultKeepVersions = 10
+const (
+	// defaultKeepVersions is how many versions of a credential are kept.
+	defaultKeepVersions = 10
+	// MaxKeepVersions bounds them, and MaxBindings the validators and the syncers of
+	// an integration, so that every change fits one commit: a rename seals all kept
+	// versions anew and tells every syncer twice.
+	MaxKeepVersions = 24
+	MaxBindings     = 8
+)
 
 // Vault is an open vault. Its methods may be called concurrently.
 type Vault struct {
@@ -111,6 +118,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	if v.keep == 0 {
 		v.keep = defaultKeepVersions
 	}
+	v.keep = min(v.keep, MaxKeepVersions)
 	if v.clock == nil {
 		v.clock = time.Now
 	}

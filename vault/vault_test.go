@@ -404,3 +404,33 @@ func TestVersionsAreKept(t *testing.T) {
 		t.Errorf("%d records are stored (%v), want 3", len(records), err)
 	}
 }
+
+// TestFewerVersionsAreKept lowers the number after many were stored: no commit
+// outgrows its limit, and a rename seals them all.
+func TestFewerVersionsAreKept(t *testing.T) {
+	f := newFixture(t, vault.Options{KeepVersions: 100})
+	var r vault.SetResult
+	for n := range 60 {
+		r = f.set("salesforce", "", fmt.Sprint("value-", n))
+	}
+	if n := len(r.Credential.Versions); n != vault.MaxKeepVersions {
+		t.Fatalf("%d versions are kept", n)
+	}
+	name := "renamed"
+	if _, err := f.Update(t.Context(), f.admin, vault.Address{ID: r.Credential.ID}, vault.Change{Name: &name}); err != nil {
+		t.Fatal(err)
+	}
+	f.config.KeepVersions = 2
+	f.Vault = f.open()
+	slot := f.slot("salesforce", "")
+	slot.Name = name
+	for range 4 {
+		var err error
+		if r, err = f.Set(t.Context(), f.admin, slot, opaque("last")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(r.Credential.Versions); n != 2 {
+		t.Errorf("%d versions are kept", n)
+	}
+}
