@@ -161,10 +161,11 @@ func (a *attempt) surface(ctx context.Context, done string) error {
 			reasons = append(reasons, err.Error())
 		}
 	}
+	slices.Sort(names) // a rename tells each syncer twice
 	if len(names) == 0 {
 		return nil
 	}
-	return errorf(ToolSetupFailed, "The credential was %s, but its sync to %s failed", done, joinNames(names)).
+	return errorf(ToolSetupFailed, "The credential was %s, but its sync to %s failed", done, joinNames(slices.Compact(names))).
 		detailed("%s; it is tried again by itself, and repeating the call is safe", strings.Join(slices.Compact(reasons), "; "))
 }
 

@@ -13,9 +13,8 @@ import (
 
 // Limits of an entry's bindings.
 const (
-	maxBindings = 8 // of one kind
-	minTimeout  = 100 * time.Millisecond
-	maxTimeout  = 60 * time.Second
+	minTimeout = 100 * time.Millisecond
+	maxTimeout = 60 * time.Second
 )
 
 // source is where a binding's parts stand that are checked after the merge.
@@ -64,8 +63,8 @@ func (r *reader) syncers(e *entry) func(ast.Node) error {
 // those of all.
 func (r *reader) bindings(e *entry, list string, more func(*bound) []member, keep func(*bound)) func(ast.Node) error {
 	return func(n ast.Node) error {
-		if s, ok := n.(*ast.SequenceNode); ok && len(s.Values) > maxBindings {
-			return fmt.Errorf("at most %d, not %d", maxBindings, len(s.Values))
+		if s, ok := n.(*ast.SequenceNode); ok && len(s.Values) > vault.MaxBindings {
+			return fmt.Errorf("at most %d, not %d", vault.MaxBindings, len(s.Values))
 		}
 		var names []string
 		return r.list(list, n, func(n ast.Node) error {

@@ -69,7 +69,7 @@ func checkSound(t *testing.T, in vault.Integration) {
 			}
 		}
 	}
-	if len(in.Validators) > maxBindings || len(in.Syncers) > maxBindings {
+	if len(in.Validators) > vault.MaxBindings || len(in.Syncers) > vault.MaxBindings {
 		t.Errorf("%s: %d validators, %d syncers", in.Key, len(in.Validators), len(in.Syncers))
 	}
 }

@@ -72,10 +72,13 @@ func (s *Striker) add(text string) {
 // is not UTF-8 becomes U+FFFD.
 func (s *Striker) Strike(text string) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
-	for _, form := range s.forms {
-		text = strike(text, form)
-	}
 	lower := strings.ToLower(text)
+	for _, form := range s.forms {
+		if strings.Contains(lower, form) {
+			text = strike(text, form)
+			lower = strings.ToLower(text)
+		}
+	}
 	for _, short := range s.short {
 		if strings.Contains(lower, short) {
 			return Redacted
