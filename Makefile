@@ -10,7 +10,7 @@ TOOLS := $(CURDIR)/.tools
 FUZZTIME ?= 10s
 BENCH ?= .
 
-MODULES := . tools tools/acceptance
+MODULES := . tools tools/acceptance examples/validator-go
 
 # The pinned programs that tests and checks run.
 export PATH := $(TOOLS):$(PATH)
@@ -27,8 +27,11 @@ help: ## list the targets
 run: build ## start a development sidecar on 127.0.0.1:8271, with its vault in .sidevault
 	bin/sidevault serve --dev --data-dir .sidevault
 
-build: ## build bin/sidevault
+build: ## build bin/sidevault, and the bundled plugins into bin/plugins
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/sidevault ./cmd/sidevault
+	for p in validator-format validator-http syncer-trustradius syncer-webhook; do \
+		CGO_ENABLED=0 $(GO) build -trimpath -o bin/plugins/sidevault-$$p ./plugins/$${p#*-}; \
+	done
 
 # Acceptance is never cached: go test does not see the program that it builds.
 test: race tools ## run every test under the race detector

@@ -27,14 +27,18 @@
 // # Rules
 //
 // Methods are called concurrently. A call must end when its context does: one that
-// outlives its deadline costs the process its life. Log with [log/slog], which the
-// package sends to the sidecar's log; standard output belongs to the protocol.
+// outlives its deadline costs the process its life. A method that panics gives no
+// answer; the process goes on. Log with [log/slog], which the package sends to the
+// sidecar's log; standard output belongs to the protocol.
+//
+// Test a plugin with plugins/plugintest, or with "sidevault plugin check".
 package sdk
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -83,15 +87,28 @@ func (c Credential) Value() secret.Value { return c.Fields[ValueField] }
 type Config []byte
 
 // Decode reads the configuration into a struct, strictly: an unknown key is an
-// error. An absent configuration is the empty object.
+// error. An absent configuration is the empty object. One that is not an object
+// never reaches a plugin: the package answers with an error for it.
 func (c Config) Decode(into any) error {
 	if len(bytes.TrimSpace(c)) == 0 {
 		c = Config("{}")
+	}
+	if err := c.check(); err != nil {
+		return err
 	}
 	d := json.NewDecoder(bytes.NewReader(c))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
 		return fmt.Errorf("the config of the catalog: %w", err)
+	}
+	return nil
+}
+
+// check refuses what is not one JSON object. The decoder alone would take null, and
+// whatever follows the object.
+func (c Config) check() error {
+	if text := bytes.TrimSpace(c); len(text) > 0 && (text[0] != '{' || !json.Valid(text)) {
+		return errors.New("the config of the catalog is not a JSON object")
 	}
 	return nil
 }
@@ -178,7 +195,8 @@ func Fail(format string, args ...any) SyncResult {
 	return SyncResult{message: fmt.Sprintf(format, args...)}
 }
 
-// RetryAfter asks for no new attempt before d has passed, in whole seconds.
+// RetryAfter asks for no new attempt before d has passed, in whole seconds and at
+// most a day.
 func (r SyncResult) RetryAfter(d time.Duration) SyncResult {
 	r.retryAfter = d
 	return r

@@ -2,8 +2,11 @@ package sdk
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -81,11 +84,15 @@ type validatorServer struct {
 func (s validatorServer) Validate(ctx context.Context, r *pluginpb.ValidateRequest) (*pluginpb.ValidateResponse, error) {
 	c := credential(r.GetPlace(), r.GetFields(), r.GetAuthType())
 	struck := secret.NewStriker(values(c.Fields)...)
-	result, err := s.validator.Validate(ctx, ValidateRequest{Credential: c, Config: Config(r.GetConfig())})
+	request := ValidateRequest{Credential: c, Config: Config(r.GetConfig())}
+	if err := request.Config.check(); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	result, err := guarded(struck, func() (ValidateResult, error) { return s.validator.Validate(ctx, request) })
 	if err != nil {
 		return nil, noAnswer(ctx, struck, err)
 	}
-	response := &pluginpb.ValidateResponse{Message: struck.Strike(result.message)}
+	response := &pluginpb.ValidateResponse{Message: clean(struck, result.message)}
 	switch result.verdict {
 	case accepted:
 		response.Verdict = pluginpb.ValidateResponse_VERDICT_VALID
@@ -96,7 +103,7 @@ func (s validatorServer) Validate(ctx context.Context, r *pluginpb.ValidateReque
 		if response.FieldMessages == nil {
 			response.FieldMessages = map[string]string{}
 		}
-		response.FieldMessages[name] = struck.Strike(message)
+		response.FieldMessages[clean(struck, name)] = clean(struck, message)
 	}
 	return response, nil
 }
@@ -113,19 +120,28 @@ func (s syncerServer) Sync(ctx context.Context, r *pluginpb.SyncRequest) (*plugi
 	if err != nil {
 		return nil, err
 	}
-	result, err := s.syncer.Sync(ctx, SyncRequest{
+	request := SyncRequest{
 		Credential: c, Change: change, CredentialID: r.GetCredentialId(), Version: r.GetVersion(),
 		IdempotencyKey: r.GetIdempotencyKey(), Attempt: int(r.GetAttempt()), Config: Config(r.GetConfig()),
-	})
+	}
+	if err := request.Config.check(); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	result, err := guarded(struck, func() (SyncResult, error) { return s.syncer.Sync(ctx, request) })
 	if err != nil {
 		return nil, noAnswer(ctx, struck, err)
 	}
-	response := &pluginpb.SyncResponse{Message: struck.Strike(result.message), Outcome: pluginpb.SyncResponse_OUTCOME_FAILED}
+	response := &pluginpb.SyncResponse{Message: clean(struck, result.message), Outcome: pluginpb.SyncResponse_OUTCOME_FAILED}
 	if result.done {
 		response.Outcome = pluginpb.SyncResponse_OUTCOME_DONE
 	}
-	response.RetryAfterSeconds = uint32(max(0, min(result.retryAfter, 24*time.Hour)) / time.Second)
+	response.RetryAfterSeconds = wholeSeconds(result.retryAfter)
 	return response, nil
+}
+
+// wholeSeconds rounds up: 0 would leave it to the sidecar.
+func wholeSeconds(d time.Duration) uint32 {
+	return uint32((max(0, min(d, 24*time.Hour)) + time.Second - 1) / time.Second)
 }
 
 func change(c pluginpb.SyncRequest_Change) (Change, error) {
@@ -138,13 +154,33 @@ func change(c pluginpb.SyncRequest_Change) (Change, error) {
 	return "", status.Error(codes.Unimplemented, "a change that this plugin does not know")
 }
 
+// guarded makes a panic an error of its call alone. The process would end with it,
+// and the other calls under way in it would get no answer either. What was panicked
+// with is not printed as the runtime would: it may quote a secret.
+func guarded[T any](struck *secret.Striker, call func() (T, error)) (result T, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			said := clean(struck, fmt.Sprint(cause))
+			slog.Error("the plugin panicked", "panic", said, "stack", clean(struck, string(debug.Stack())))
+			err = fmt.Errorf("the plugin panicked: %s", said)
+		}
+	}()
+	return call()
+}
+
 // noAnswer keeps the secrets of the call out of an error: those of HTTP clients
 // quote the URL.
 func noAnswer(ctx context.Context, s *secret.Striker, err error) error {
 	if ctx.Err() != nil {
 		return status.FromContextError(ctx.Err()).Err()
 	}
-	return status.Error(codes.Unavailable, s.Strike(err.Error()))
+	return status.Error(codes.Unavailable, clean(s, err.Error()))
+}
+
+// clean returns what may be said of a call. Text that is not UTF-8, as a provider
+// may have sent it, would make the whole answer unreadable.
+func clean(struck *secret.Striker, text string) string {
+	return strings.ToValidUTF8(struck.Strike(text), "\uFFFD")
 }
 
 func credential(p *pluginpb.Place, fields map[string]string, authType string) Credential {
