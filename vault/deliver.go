@@ -1,7 +1,6 @@
 package vault
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -19,8 +18,9 @@ const (
 	longestPause = 5 * time.Minute
 	// longestRetryAfter is the longest that a syncer may ask to be left alone.
 	longestRetryAfter = time.Hour
-	// leaseSlack is how long a lease outlives the call that it was taken for.
-	leaseSlack = 5 * time.Second
+	// leaseSlack is how long a lease outlives the timeout of the call that it was
+	// taken for: the program may have to be started first.
+	leaseSlack = 15 * time.Second
 	// lockedPause is the pause of a change whose value this host has no key for.
 	lockedPause = time.Minute
 )
@@ -107,9 +107,7 @@ func (c *courier) parcel(key string, d outboxDoc) (p parcel, bound bool, err err
 
 // hand makes the call and stores its outcome.
 func (c *courier) hand(p parcel, call SyncCall, secrets seal.Fields) (time.Time, error) {
-	ctx, cancel := context.WithTimeout(c.ctx, p.binding.timeout())
-	defer cancel()
-	result, err := c.v.plugins.Sync(ctx, call)
+	result, err := c.v.plugins.Sync(c.ctx, call)
 	if c.ctx.Err() != nil {
 		// The vault closes: what came of the call is not known, and it is made again.
 		return c.v.now(), errors.New("the sidecar is stopping")

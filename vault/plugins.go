@@ -16,7 +16,7 @@ type Binding struct {
 	Name    string
 	Plugin  string        // the program, as the configuration names it
 	Config  []byte        // a JSON object, the plugin's own; nil: none
-	Timeout time.Duration // of one call; 0: DefaultPluginTimeout
+	Timeout time.Duration // for the answer to one call; 0: DefaultPluginTimeout
 	Fields  []string      // names of the fields that the plugin gets; nil: all
 }
 
@@ -48,7 +48,8 @@ const (
 )
 
 // Plugins is the port through which the vault calls the programs that the
-// catalog binds. Calls may be concurrent, and must end soon after ctx does.
+// catalog binds. Calls may be concurrent. They must end soon after ctx does, and when
+// the binding's Timeout has passed, which does not count the start of the program.
 //
 // Errors are [*PluginError]: the program gave no answer. They hold no secret.
 type Plugins interface {
