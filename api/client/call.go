@@ -67,13 +67,16 @@ func fetchTagged[T any](ctx context.Context, c *Client, r call) (answer T, etag 
 }
 
 func refusal(status int, body []byte) error {
-	var f wire.Failure
+	var f struct {
+		wire.Failure
+		Data json.RawMessage `json:"data"`
+	}
 	if err := json.Unmarshal(body, &f); err != nil || f.Error.Code == "" {
 		return notSidecar(status)
 	}
 	return &Error{
 		Code: f.Error.Code, Message: f.Error.Message, Details: f.Error.Details, Fields: f.Detail,
-		Status: status, RequestID: f.RequestID,
+		Status: status, RequestID: f.RequestID, data: f.Data,
 	}
 }
 

@@ -20,10 +20,12 @@ type Described struct {
 
 func (c *Client) describe(ctx context.Context, r call) (Described, error) {
 	got, etag, err := fetchTagged[wire.Envelope[wire.Credential]](ctx, c, r)
+	err = changed(err, &got.Data)
 	return Described{Credential: got.Data, ETag: etag}, err
 }
 
-// Create sets a credential in a slot that must be free.
+// Create sets a credential in a slot that must be free. An error with
+// CodeToolSetupFailed comes with the credential, which is stored.
 func (c *Client) Create(ctx context.Context, s Slot, in SetInput) (Described, error) {
 	body, err := in.encode(s, true)
 	if err != nil {
@@ -72,27 +74,9 @@ func (f CredentialFilter) query() url.Values {
 // covers, page by page as they are asked for. What exists throughout comes once,
 // whatever is created and deleted meanwhile. An error ends the sequence.
 func (c *Client) List(ctx context.Context, f CredentialFilter) iter.Seq2[wire.Credential, error] {
-	return func(yield func(wire.Credential, error) bool) {
-		q := f.query()
-		for {
-			page, err := fetch[wire.Page[wire.Credential]](ctx, c, call{
-				method: http.MethodGet, path: []string{"v1", "integrations", "credentials"}, query: q,
-			})
-			if err != nil {
-				yield(wire.Credential{}, err)
-				return
-			}
-			for _, cred := range page.Data {
-				if !yield(cred, nil) {
-					return
-				}
-			}
-			if page.NextCursor == "" {
-				return
-			}
-			q.Set("cursor", page.NextCursor)
-		}
-	}
+	return pages[wire.Credential](ctx, c, call{
+		method: http.MethodGet, path: []string{"v1", "integrations", "credentials"}, query: f.query(),
+	})
 }
 
 func byID(integration, id string, more ...string) []string {
@@ -121,9 +105,11 @@ func (c *Client) change(ctx context.Context, method string, body any, ifMatch st
 }
 
 // RemoveByID deletes the credential of that integration with that ID, and says
-// whom that concerns.
+// whom that concerns. CodeToolSetupFailed is as with Remove.
 func (c *Client) RemoveByID(ctx context.Context, integration, id string, o RemoveOptions) (wire.Envelope[wire.Removal], error) {
-	return fetch[wire.Envelope[wire.Removal]](ctx, c, o.call(url.Values{}, byID(integration, id)...))
+	removed, err := fetch[wire.Envelope[wire.Removal]](ctx, c, o.call(url.Values{}, byID(integration, id)...))
+	err = changed(err, &removed.Data)
+	return removed, err
 }
 
 // RemoveSilently deletes the credential with that ID, of whatever integration.
@@ -142,11 +128,11 @@ func (c *Client) Usage(ctx context.Context, integration, id string) (wire.Envelo
 	return fetch[wire.Envelope[wire.Usage]](ctx, c, call{method: http.MethodGet, path: byID(integration, id, "usage")})
 }
 
-// Test runs the checks of a set without storing anything: on the input's Value or
-// Fields or, without either, on the credential that the slot holds. It returns nil
-// when they pass.
+// Test runs the checks of a set, its validators among them, without storing
+// anything: on the input's Value or Fields or, without either, on the credential
+// that the slot holds. It returns nil when they pass.
 func (c *Client) Test(ctx context.Context, s Slot, in SetInput) error {
-	body, err := SetInput{Value: in.Value, Fields: in.Fields}.encode(Slot{}, false)
+	body, err := SetInput{Value: in.Value, Fields: in.Fields, AuthType: in.AuthType}.encode(Slot{}, false)
 	if err != nil {
 		return err
 	}

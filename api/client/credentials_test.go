@@ -59,10 +59,22 @@ func TestRequestsByID(t *testing.T) {
 		}, "GET /v1/credentials/slack/i/usage "},
 		"test": {func(c *Client) error {
 			return c.Test(ctx, slot, SetInput{Value: &value, AuthType: "api_key"})
-		}, `POST /v1/integrations/sales%2Fforce/credentials/test?environment=production&name=a+b {"value":"c4n4ry-value"}`},
+		}, `POST /v1/integrations/sales%2Fforce/credentials/test?environment=production&name=a+b {"authType":"api_key","value":"c4n4ry-value"}`},
 		"test the stored one": {func(c *Client) error {
 			return c.Test(ctx, Slot{Integration: "slack"}, SetInput{})
 		}, `POST /v1/integrations/slack/credentials/test {}`},
+		"plugins": {func(c *Client) error {
+			_, err := c.Plugins(ctx)
+			return err
+		}, "GET /v1/plugins "},
+		"retry": {func(c *Client) error {
+			_, err := c.RetrySyncs(ctx, wire.RetryRequest{IntegrationID: &name, Environment: wire.OptionalScope{Given: true}})
+			return err
+		}, `POST /v1/sync/retry {"integrationId":"EMEA","environment":null}`},
+		"retry all": {func(c *Client) error {
+			_, err := c.RetrySyncs(ctx, wire.RetryRequest{})
+			return err
+		}, `POST /v1/sync/retry {}`},
 		"categories": {func(c *Client) error {
 			_, err := c.Categories(ctx, IntegrationFilter{Category: "crm", Environment: &env})
 			return err
@@ -107,9 +119,9 @@ func TestEmptyAnswers(t *testing.T) {
 	}
 }
 
-// pages answers as a sidecar with pages of two credentials would, and fails after
+// pagesOf answers as a sidecar with pages of two credentials would, and fails after
 // the last of them.
-func pages(t *testing.T, asked *[]string, pages ...string) *Client {
+func pagesOf(t *testing.T, asked *[]string, pages ...string) *Client {
 	return sidecar(t, func(w http.ResponseWriter, r *http.Request) {
 		*asked = append(*asked, r.URL.RawQuery)
 		if len(*asked) > len(pages) {
@@ -122,7 +134,7 @@ func pages(t *testing.T, asked *[]string, pages ...string) *Client {
 
 func TestListPages(t *testing.T) {
 	var asked []string
-	c := pages(t, &asked,
+	c := pagesOf(t, &asked,
 		`{"data":[{"id":"a"},{"id":"b"}],"nextCursor":"x+/"}`, `{"data":[],"nextCursor":"y"}`, `{"data":[{"id":"c"}]}`)
 	env := "staging"
 	var got []string
@@ -141,9 +153,50 @@ func TestListPages(t *testing.T) {
 	}
 }
 
+func TestSyncPages(t *testing.T) {
+	var asked []string
+	c := pagesOf(t, &asked, `{"data":[{"plugin":"a"}],"nextCursor":"x"}`, `{"data":[{"plugin":"b","state":"failing"}]}`)
+	env := "staging"
+	var got []string
+	for sync, err := range c.Syncs(t.Context(), SyncFilter{Integration: "slack", Environment: &env, Name: "n", Plugin: "p", PageSize: 1}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, sync.Plugin)
+	}
+	const filter = "environment=staging&integration=slack&limit=1&name=n&plugin=p"
+	if want := []string{filter, "cursor=x&" + filter}; strings.Join(got, "") != "ab" || !slices.Equal(asked, want) {
+		t.Errorf("listed %v, asked %v\nwant %v", got, asked, want)
+	}
+}
+
+// What was changed comes with the error that came after it.
+func TestChangedAndFailed(t *testing.T) {
+	const failure = `{"success":false,"error":{"code":"TOOL_SETUP_FAILED","message":"stored, not synced"},"data":{"id":"cred-7","version":3,"wasNoop":false},"request_id":"r1"}`
+	c := sidecar(t, answer(500, failure), Options{})
+	value := secret.New(canary)
+	slot := Slot{Integration: "slack"}
+	set, err := c.Set(t.Context(), slot, SetInput{Value: &value})
+	if e, ok := errors.AsType[*Error](err); !ok || e.Code != CodeToolSetupFailed || set.Data.ID != "cred-7" || set.Data.Version != 3 {
+		t.Errorf("%+v, %v", set, err)
+	}
+	made, err := c.Create(t.Context(), slot, SetInput{Value: &value})
+	if err == nil || made.ID != "cred-7" {
+		t.Errorf("%+v, %v", made, err)
+	}
+	removed, err := c.Remove(t.Context(), slot, RemoveOptions{})
+	if err == nil || removed.Data.ID != "cred-7" {
+		t.Errorf("%+v, %v", removed, err)
+	}
+	c = sidecar(t, answer(500, strings.Replace(failure, "TOOL_SETUP_FAILED", "INTERNAL", 1)), Options{})
+	if set, err := c.Set(t.Context(), slot, SetInput{Value: &value}); err == nil || set.Data.ID != "" {
+		t.Errorf("%+v, %v", set, err)
+	}
+}
+
 func TestListEndsEarly(t *testing.T) {
 	var asked []string
-	c := pages(t, &asked, `{"data":[{"id":"a"},{"id":"b"}],"nextCursor":"x"}`)
+	c := pagesOf(t, &asked, `{"data":[{"id":"a"},{"id":"b"}],"nextCursor":"x"}`)
 	for range c.List(t.Context(), CredentialFilter{}) {
 		break
 	}

@@ -1,19 +1,37 @@
 package client
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/sidevault/sidevault/api/wire"
 )
+
+// CodeToolSetupFailed is the code of an error that came after the change was
+// stored: a syncer failed.
+const CodeToolSetupFailed = "TOOL_SETUP_FAILED"
 
 // Error is a sidecar's refusal.
 type Error struct {
 	Code      string        // of the API's list, as in CREDENTIAL_NOT_FOUND; "" when the answer is not a sidecar's
 	Message   string        // a sentence
 	Details   string        // a second one, often with what to do; may be ""
-	Fields    []wire.Detail // what is wrong with parts of the request's body, with status 422
+	Fields    []wire.Detail // what is wrong with parts of the request's body
 	Status    int           // of HTTP
 	RequestID string        // to look for in the sidecar's log
+
+	data json.RawMessage // what was changed nevertheless
+}
+
+// changed decodes what was changed although err says that something failed after
+// it, and returns err.
+func changed(err error, to any) error {
+	e, ok := errors.AsType[*Error](err)
+	if ok && e.Code == CodeToolSetupFailed && len(e.data) > 0 && json.Unmarshal(e.data, to) != nil {
+		return notSidecar(e.Status)
+	}
+	return err
 }
 
 // Error returns the message with its details.

@@ -52,14 +52,19 @@ type SetInput struct {
 	IfMatch   string // the ETag that the credential must still have; "": any
 }
 
-// Set sets the slot's credential: it creates one, or adds a version.
+// Set sets the slot's credential: it creates one, or adds a version. It takes as
+// long as the validators and syncers of the integration do, each of which may take
+// a minute. An error with CodeToolSetupFailed comes with the answer's Data: the
+// credential is stored, and a syncer failed, which is tried again by itself.
 func (c *Client) Set(ctx context.Context, s Slot, in SetInput) (wire.SlotEnvelope[wire.SetResult], error) {
 	body, err := in.encode(s, false)
 	if err != nil {
 		return wire.SlotEnvelope[wire.SetResult]{}, err
 	}
 	defer clear(body)
-	return fetch[wire.SlotEnvelope[wire.SetResult]](ctx, c, call{method: http.MethodPut, path: s.credentials(), ifMatch: in.IfMatch, body: body})
+	set, err := fetch[wire.SlotEnvelope[wire.SetResult]](ctx, c, call{method: http.MethodPut, path: s.credentials(), ifMatch: in.IfMatch, body: body})
+	err = changed(err, &set.Data)
+	return set, err
 }
 
 // plainRequest is the body of a set, a creation or a test, as it goes out.
@@ -128,9 +133,13 @@ func (o RemoveOptions) call(q url.Values, path ...string) call {
 	return call{method: http.MethodDelete, path: path, query: q, ifMatch: o.IfMatch}
 }
 
-// Remove deletes the slot's credential, and never that of another slot.
+// Remove deletes the slot's credential, and never that of another slot. An error
+// with CodeToolSetupFailed comes with the answer's Data: the credential is deleted,
+// and a syncer failed, which is tried again by itself.
 func (c *Client) Remove(ctx context.Context, s Slot, o RemoveOptions) (wire.SlotEnvelope[wire.Removal], error) {
-	return fetch[wire.SlotEnvelope[wire.Removal]](ctx, c, o.call(s.query(), s.credentials()...))
+	removed, err := fetch[wire.SlotEnvelope[wire.Removal]](ctx, c, o.call(s.query(), s.credentials()...))
+	err = changed(err, &removed.Data)
+	return removed, err
 }
 
 // ResolveOptions are the optional parts of Resolve.

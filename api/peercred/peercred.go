@@ -5,13 +5,15 @@
 //
 // The credentials are those of the moment of connecting (Linux, unix(7),
 // SO_PEERCRED): the effective user, the primary group and the process. They stay
-// with the connection when it is handed to another process.
+// with the connection when it is handed to another process. Processes that the
+// sidecar has started itself (its plugins) are nobody.
 package peercred
 
 import (
 	"context"
 	"fmt"
 	"net"
+	"sync"
 
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault"
@@ -41,13 +43,28 @@ func Attach(ctx context.Context, c net.Conn) context.Context {
 	if err != nil {
 		return ctx
 	}
-	return context.WithValue(ctx, contextKey{}, cred)
+	return context.WithValue(ctx, contextKey{}, &peer{Credentials: cred})
+}
+
+// peer is who is at the other end of a connection.
+type peer struct {
+	Credentials
+	asked sync.Once
+	own   bool // a process of the sidecar's own
+}
+
+func of(ctx context.Context) (*peer, bool) {
+	p, ok := ctx.Value(contextKey{}).(*peer)
+	return p, ok
 }
 
 // Of returns the credentials that Attach has found.
 func Of(ctx context.Context) (Credentials, bool) {
-	cred, ok := ctx.Value(contextKey{}).(Credentials)
-	return cred, ok
+	p, ok := of(ctx)
+	if !ok {
+		return Credentials{}, false
+	}
+	return p.Credentials, true
 }
 
 // Rule says which caller a peer is. It applies to a peer that has its UID and its
@@ -68,12 +85,17 @@ type Config struct {
 	Envs  *envs.Tree
 	// Org returns the org of that slug or UUID.
 	Org func(ctx context.Context, name string) (vault.Org, error)
+	// Owns, when not nil, reports whether a process is one that the sidecar itself
+	// has started, or a descendant of one. Such a process is nobody, whatever the
+	// rules say of its user: the sidecar runs programs that it does not trust.
+	Owns func(pid int) bool
 }
 
 // Rules decide which caller a peer is. They are immutable; a nil *Rules knows
 // nobody.
 type Rules struct {
 	list []rule
+	owns func(pid int) bool // never nil
 }
 
 type rule struct {
@@ -88,7 +110,10 @@ const overflow = 65534
 // New checks the rules: each has a user or a group, a name, an org that exists and
 // a grant. On a system that does not identify peers every rule is refused.
 func New(ctx context.Context, cfg Config) (*Rules, error) {
-	r := &Rules{}
+	r := &Rules{owns: cfg.Owns}
+	if r.owns == nil {
+		r.owns = func(int) bool { return false }
+	}
 	for i, given := range cfg.Rules {
 		if !supported {
 			return nil, fmt.Errorf("this system does not say who is at the other end of a Unix socket")
@@ -122,10 +147,11 @@ func (r Rule) check(ctx context.Context, cfg Config) (vault.Org, error) {
 // Caller returns the caller that the first matching rule makes of the context's
 // peer. The caller's slices are shared and must not be changed.
 func (r *Rules) Caller(ctx context.Context) (vault.Caller, bool) {
-	cred, ok := Of(ctx)
-	if r == nil || !ok {
+	p, ok := of(ctx)
+	if r == nil || !ok || p.isOwn(r.owns) {
 		return vault.Caller{}, false
 	}
+	cred := p.Credentials
 	for _, rule := range r.list {
 		if rule.matches(cred) {
 			return vault.Caller{
@@ -135,6 +161,15 @@ func (r *Rules) Caller(ctx context.Context) (vault.Caller, bool) {
 		}
 	}
 	return vault.Caller{}, false
+}
+
+// isOwn asks once for a connection: the answer takes a walk through the processes.
+func (p *peer) isOwn(owns func(pid int) bool) bool {
+	p.asked.Do(func() {
+		// A descendant is in this PID namespace or in one below it, and so has a number.
+		p.own = p.PID != 0 && owns(int(p.PID))
+	})
+	return p.own
 }
 
 func (r Rule) matches(c Credentials) bool {

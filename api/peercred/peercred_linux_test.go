@@ -93,7 +93,7 @@ func TestFirstMatch(t *testing.T) {
 		uid, gid uint32
 		want     string
 	}{{7, 8, "both"}, {7, 9, "user"}, {9, 8, "group"}, {8, 7, ""}, {0, 0, ""}} {
-		got, ok := r.Caller(context.WithValue(t.Context(), contextKey{}, Credentials{UID: c.uid, GID: c.gid, PID: 1}))
+		got, ok := r.Caller(context.WithValue(t.Context(), contextKey{}, &peer{Credentials: Credentials{UID: c.uid, GID: c.gid, PID: 1}}))
 		if got.Actor.Name != c.want || ok != (c.want != "") || got.Admin != (c.want == "user") {
 			t.Errorf("%+v: %+v, %v", c, got, ok)
 		}
@@ -104,6 +104,27 @@ func TestFirstMatch(t *testing.T) {
 	for _, nobody := range []*Rules{r, nil} {
 		if _, ok := nobody.Caller(t.Context()); ok {
 			t.Error("a request without credentials has a caller")
+		}
+	}
+}
+
+// A plugin may run as a user that a rule names, and is nobody all the same.
+func TestOwnProcessesAreNobody(t *testing.T) {
+	tree, err := envs.New(envs.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(t.Context(), Config{
+		Rules: []Rule{backup(func(r *Rule) { r.UID = number(7) })}, Envs: tree,
+		Org:  func(context.Context, string) (vault.Org, error) { return acme, nil },
+		Owns: func(pid int) bool { return pid == 41 || pid == 0 },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pid, known := range map[int32]bool{40: true, 41: false, 0: true} {
+		if _, ok := r.Caller(context.WithValue(t.Context(), contextKey{}, &peer{Credentials: Credentials{UID: 7, PID: pid}})); ok != known {
+			t.Errorf("process %d is a caller: %t", pid, ok)
 		}
 	}
 }

@@ -48,7 +48,7 @@ func (s *server) createCredential(r *request) (answer, error) {
 	in.MustCreate = true
 	result, err := s.vault.Set(r.ctx(), r.caller, slot, in)
 	if err != nil {
-		return answer{}, err
+		return answer{}, after(err, setResult(result.Credential))
 	}
 	a := created(credential(result.Credential), "Credential created successfully")
 	a.etag = result.Credential.Revision
@@ -112,7 +112,7 @@ func (s *server) updateCredential(r *request) (answer, error) {
 		return answer{}, err
 	}
 	cred, err := s.vault.Update(r.ctx(), r.caller, at, change)
-	return described(cred, "Credential updated successfully", err)
+	return described(cred, "Credential updated successfully", after(err, setResult(cred)))
 }
 
 // removeByID soft-deletes a credential and answers with what that concerns.
@@ -147,7 +147,8 @@ func (s *server) remove(r *request) (vault.Removed, error) {
 	if err != nil {
 		return vault.Removed{}, err
 	}
-	return s.vault.RemoveByID(r.ctx(), r.caller, at, o)
+	removed, err := s.vault.RemoveByID(r.ctx(), r.caller, at, o)
+	return removed, after(err, removal(removed.Credential.Slot, removed))
 }
 
 var listParameters = []string{"integration", "environment", "name", "status", "limit", "cursor"}
@@ -162,7 +163,7 @@ func (s *server) listCredentials(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	after, err := cursor(r)
+	after, err := cursor(r, vault.IsCursor)
 	if err != nil {
 		return answer{}, err
 	}
@@ -177,14 +178,14 @@ func (s *server) listCredentials(r *request) (answer, error) {
 	return page(list, base64.RawURLEncoding.EncodeToString([]byte(next))), nil
 }
 
-// cursor reads where the page before ended.
-func cursor(r *request) (string, error) {
+// cursor reads where the page before ended, which is one of ours.
+func cursor(r *request, ours func(string) bool) (string, error) {
 	given, err := r.name("cursor")
 	if err != nil {
 		return "", err
 	}
 	after, err := base64.RawURLEncoding.Strict().DecodeString(given)
-	if err != nil || !vault.IsCursor(string(after)) {
+	if err != nil || !ours(string(after)) {
 		return "", invalid("The query parameter cursor is not one of ours", "give the nextCursor of the page before, as it was")
 	}
 	return string(after), nil
@@ -243,7 +244,7 @@ func (s *server) rollBack(r *request) (answer, error) {
 		return answer{}, err
 	}
 	cred, err := s.vault.Rollback(r.ctx(), r.caller, at, body.Version, match)
-	return described(cred, fmt.Sprintf("Version %d is current again, as a new version", body.Version), err)
+	return described(cred, fmt.Sprintf("Version %d is current again, as a new version", body.Version), after(err, setResult(cred)))
 }
 
 func (s *server) showUsage(r *request) (answer, error) {
@@ -282,7 +283,7 @@ func (s *server) testCredential(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if err := s.vault.Test(r.ctx(), r.caller, slot, fields); err != nil {
+	if err := s.vault.Test(r.ctx(), r.caller, slot, vault.SetInput{Fields: fields, AuthType: body.AuthType}); err != nil {
 		return answer{}, err
 	}
 	return ok(wire.TestResult{Valid: true}, "The credential passes the checks of "+slot.Integration), nil

@@ -44,16 +44,20 @@ func (s *server) setCredential(r *request) (answer, error) {
 	}
 	result, err := s.vault.Set(r.ctx(), r.caller, slot, in)
 	if err != nil {
-		return answer{}, err
+		return answer{}, after(err, setResult(result.Credential))
 	}
 	status, done := http.StatusOK, "updated"
 	if result.Created {
 		status, done = http.StatusCreated, "saved"
 	}
-	data := wire.SetResult{Credential: credential(result.Credential), IsConfigured: true, HasCredentials: true}
-	a := slotEnvelope(status, slot.Integration, slot.Scope.Ptr(), data, "Credentials successfully "+done+" for "+place(slot.Scope)+".")
+	a := slotEnvelope(status, slot.Integration, slot.Scope.Ptr(), setResult(result.Credential),
+		"Credentials successfully "+done+" for "+place(slot.Scope)+".")
 	a.etag = result.Credential.Revision
 	return a, nil
+}
+
+func setResult(c vault.Credential) wire.SetResult {
+	return wire.SetResult{Credential: credential(c), IsConfigured: true, HasCredentials: true}
 }
 
 // bodySlot returns the slot that the path, the query and the body name. What is
@@ -135,7 +139,7 @@ func (s *server) removeCredential(r *request) (answer, error) {
 	}
 	removed, err := s.vault.Remove(r.ctx(), r.caller, slot, o)
 	if err != nil {
-		return answer{}, err
+		return answer{}, after(err, removal(slot, removed))
 	}
 	message := "Credentials successfully deleted for " + place(slot.Scope) + "."
 	if removed.WasNoop {
@@ -176,7 +180,12 @@ func place(s envs.Scope) string {
 }
 
 func slotStatus(s vault.SlotStatus) wire.SlotStatus {
-	out := wire.SlotStatus{IntegrationID: s.Slot.Integration, Environment: s.Slot.Scope.Ptr(), Name: s.Slot.Name}
+	out := wire.SlotStatus{
+		IntegrationID: s.Slot.Integration, Environment: s.Slot.Scope.Ptr(), Name: s.Slot.Name, Sync: make([]wire.Sync, len(s.Sync)),
+	}
+	for i, sync := range s.Sync {
+		out.Sync[i] = wireSync(sync)
+	}
 	if s.Credential != nil {
 		c := credential(*s.Credential)
 		out.IsConfigured, out.HasCredentials, out.UpdatedAt, out.Credential = true, true, &c.UpdatedAt, &c

@@ -63,5 +63,8 @@ func (s *server) write(r *request, a answer) {
 		r.gin.Status(http.StatusInternalServerError)
 		return
 	}
+	if r.waited {
+		_ = http.NewResponseController(r.gin.Writer).SetWriteDeadline(time.Now().Add(slowest))
+	}
 	r.gin.Data(a.status, "application/json; charset=utf-8", append(body, '\n'))
 }

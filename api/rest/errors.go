@@ -55,6 +55,23 @@ const statusClientClosed = 499
 
 func code(k vault.Kind) string { return strings.ToUpper(k.String()) }
 
+// afterChange is an error that came after the change was stored.
+type afterChange struct {
+	error
+	data any // what was stored or deleted
+}
+
+// Unwrap returns the error itself.
+func (a *afterChange) Unwrap() error { return a.error }
+
+// after returns err with what was changed, where the kind says that it was.
+func after(err error, data any) error {
+	if vault.KindOf(err) != vault.ToolSetupFailed {
+		return err
+	}
+	return &afterChange{error: err, data: data}
+}
+
 // fail answers with err. The text of what is not the vault's own error stays in
 // the log.
 func (s *server) fail(r *request, err error) {
@@ -76,12 +93,18 @@ func (s *server) fail(r *request, err error) {
 	if e.Kind == vault.Unauthorized {
 		r.gin.Header("WWW-Authenticate", "Bearer")
 	}
-	s.failWith(r, statuses[e.Kind], e)
+	var data any
+	if a, ok := errors.AsType[*afterChange](err); ok {
+		data = a.data
+	}
+	s.failWith(r, statuses[e.Kind], e, data)
 }
 
-func (s *server) failWith(r *request, status int, e *vault.Error) {
+// failWith answers with e, and with what was changed nevertheless; nil: nothing.
+func (s *server) failWith(r *request, status int, e *vault.Error, data any) {
 	body := wire.Failure{
 		Error:     wire.Error{Code: code(e.Kind), Message: e.Msg, Details: e.Details},
+		Data:      data,
 		RequestID: r.id(),
 		Timestamp: wire.Time(time.Now()),
 	}
@@ -96,13 +119,13 @@ func (s *server) failWith(r *request, status int, e *vault.Error) {
 func (s *server) noRoute(c *gin.Context) {
 	s.failWith(requestOf(c), http.StatusNotFound, &vault.Error{
 		Kind: vault.InvalidRequest, Msg: "There is no such path", Details: "GET /openapi.yaml describes every path",
-	})
+	}, nil)
 }
 
 func (s *server) noMethod(c *gin.Context) {
 	s.failWith(requestOf(c), http.StatusMethodNotAllowed, &vault.Error{
 		Kind: vault.InvalidRequest, Msg: "This path does not take this method", Details: "it takes: " + c.Writer.Header().Get("Allow"),
-	})
+	}, nil)
 }
 
 func invalid(msg, details string) error {

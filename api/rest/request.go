@@ -32,6 +32,7 @@ type request struct {
 	gin    *gin.Context
 	caller vault.Caller
 	query  url.Values
+	waited bool // the server's deadlines are off
 }
 
 const requestKey = "request"
@@ -276,7 +277,19 @@ func (r *request) body() ([]byte, error) {
 	if err != nil {
 		return nil, invalid("The request body could not be read", "it ended early or came too slowly").(*vault.Error)
 	}
+	r.await()
 	return body, nil
+}
+
+// await takes the server's deadlines off a request whose body is read. What follows
+// may wait for plugins, each of which has a deadline of its own; and a read deadline
+// that passes meanwhile would end the request's context.
+func (r *request) await() {
+	r.waited = true
+	control := http.NewResponseController(r.gin.Writer)
+	// Not every writer has deadlines (a test's recorder has none).
+	_ = control.SetReadDeadline(time.Time{})
+	_ = control.SetWriteDeadline(time.Time{})
 }
 
 // decodeError says what is wrong with a body without quoting any value of it.

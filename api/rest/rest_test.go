@@ -45,6 +45,11 @@ type fixture struct {
 
 func newFixture(t testing.TB, o Options) *fixture {
 	t.Helper()
+	return openFixture(t, o, oneEntry{}, nil)
+}
+
+func openFixture(t testing.TB, o Options, c vault.Catalog, plugins vault.Plugins) *fixture {
+	t.Helper()
 	tree, err := envs.New(envs.Default())
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +66,8 @@ func newFixture(t testing.TB, o Options) *fixture {
 	f := &fixture{t: t, log: new(bytes.Buffer), key: made.Admin.Secret.Reveal(), org: made.Org}
 	logger := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	v, err := vault.Open(t.Context(), vault.Config{
-		Backend: b, Envs: tree, Catalog: oneEntry{}, Identities: []age.Identity{root}, Trusted: made.Trusted, Options: vault.Options{Logger: logger},
+		Backend: b, Envs: tree, Catalog: c, Identities: []age.Identity{root}, Trusted: made.Trusted,
+		Options: vault.Options{Logger: logger, Plugins: plugins, Exclusive: true},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -273,6 +279,18 @@ func TestBadRequests(t *testing.T) {
 		{"label's name", "PUT", slot, `{"value":"` + canary + `","labels":{"a b":"c"}}`, 422, "label"},
 		{"label's value", "PUT", slot, `{"value":"` + canary + `","labels":{"a":"` + strings.Repeat("x", 257) + `"}}`, 422, "label"},
 		{"key ID", "DELETE", "/v1/keys/1", "", 400, "UUID"},
+		{"retry an unknown environment", "POST", "/v1/sync/retry", `{"environment":"prod"}`, 400, `did you mean "production"`},
+		{"retry an empty environment", "POST", "/v1/sync/retry", `{"environment":""}`, 400, "empty"},
+		{"retry an empty integration", "POST", "/v1/sync/retry", `{"integrationId":""}`, 400, "integration key"},
+		{"retry an empty name", "POST", "/v1/sync/retry", `{"name":""}`, 400, "name"},
+		{"retry a plugin", "POST", "/v1/sync/retry", `{"plugin":"A b"}`, 400, "binding"},
+		{"retry with the wrong type", "POST", "/v1/sync/retry", `{"environment":5}`, 422, "environment has the wrong type"},
+		{"retry something else", "POST", "/v1/sync/retry", `{"integration":"salesforce"}`, 400, `did you mean "integrationId"`},
+		{"syncs of a key", "GET", "/v1/sync?integration=a%2fb", "", 400, "integration key"},
+		{"syncs of an environment", "GET", "/v1/sync?environment=prod", "", 400, `did you mean "production"`},
+		{"syncs of a plugin", "GET", "/v1/sync?plugin=A", "", 400, "binding"},
+		{"cursor of syncs", "GET", "/v1/sync?cursor=x", "", 400, "cursor"},
+		{"limit of syncs", "GET", "/v1/sync?limit=0", "", 400, "1 to 500"},
 		{"If-Match", "PUT-IF-MATCH", slot, `{"value":"` + canary + `"}`, 400, "If-Match"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package rest
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -17,19 +18,28 @@ func (s *server) health(*request) (answer, error) {
 	return answer{status: http.StatusOK, body: wire.Health{Status: "ok"}}, nil
 }
 
-// ready answers whether the vault can serve, and which part of it cannot.
+// ready answers whether the vault can serve, and which part of it cannot. Plugins
+// that cannot be used do not keep it from that: reads need none.
 func (s *server) ready(r *request) (answer, error) {
-	check := wire.Check{Name: "vault", Status: "ok"}
+	check, plugins := wire.Check{Name: "vault", Status: "ok"}, s.checkPlugins()
 	err := s.vault.Ready(r.ctx())
 	if err == nil {
-		return answer{status: http.StatusOK, body: wire.Health{Status: "ok", Checks: []wire.Check{check}}}, nil
+		return answer{status: http.StatusOK, body: wire.Health{Status: plugins.Status, Checks: []wire.Check{check, plugins}}}, nil
 	}
 	check.Status, check.Reason = "unavailable", "internal error"
 	if e, known := errors.AsType[*vault.Error](err); known {
 		check.Reason = e.Msg
 	}
 	s.log.WarnContext(r.ctx(), "not ready", "request_id", r.id(), "err", err)
-	return answer{status: statuses[vault.BackendUnavailable], body: wire.Health{Status: "unavailable", Checks: []wire.Check{check}}}, nil
+	return answer{status: statuses[vault.BackendUnavailable], body: wire.Health{Status: "unavailable", Checks: []wire.Check{check, plugins}}}, nil
+}
+
+func (s *server) checkPlugins() wire.Check {
+	names := s.vault.QuarantinedPlugins()
+	if len(names) == 0 {
+		return wire.Check{Name: "plugins", Status: "ok"}
+	}
+	return wire.Check{Name: "plugins", Status: "degraded", Reason: "quarantined or unusable: " + strings.Join(names, ", ")}
 }
 
 // showMetrics and showContract write their own bodies, which are not JSON.

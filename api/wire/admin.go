@@ -103,7 +103,7 @@ type Org struct {
 
 // Health is the body of /healthz and /readyz.
 type Health struct {
-	Status string  `json:"status"` // ok or unavailable
+	Status string  `json:"status"` // ok, degraded or unavailable
 	Checks []Check `json:"checks,omitempty"`
 }
 

@@ -59,8 +59,9 @@ type RollbackRequest struct {
 // TestRequest is a credential to check without storing it: Value or Fields, or
 // neither for the stored one.
 type TestRequest struct {
-	Value  *secret.Value           `json:"value,omitempty"`
-	Fields map[string]secret.Value `json:"fields,omitempty"`
+	Value    *secret.Value           `json:"value,omitempty"`
+	Fields   map[string]secret.Value `json:"fields,omitempty"`
+	AuthType string                  `json:"authType,omitempty"`
 }
 
 // TestResult says that a credential passed its checks.
@@ -142,6 +143,7 @@ type SlotStatus struct {
 	HasCredentials bool        `json:"hasCredentials"`
 	UpdatedAt      *Time       `json:"updatedAt"`
 	Credential     *Credential `json:"credential"`
+	Sync           []Sync      `json:"sync"` // one for each syncer of the entry
 }
 
 // SetResult says what a set did.

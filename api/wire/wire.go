@@ -76,11 +76,13 @@ type Page[T any] struct {
 }
 
 // Failure is the body of every answer that did not succeed. Detail comes with
-// status 422, Data where something was stored nevertheless.
+// status 422 and with what validators say of single fields. Data comes where
+// something was changed nevertheless: a SetResult, or after a deletion a Removal.
 type Failure struct {
 	Success   bool     `json:"success"`
 	Error     Error    `json:"error"`
 	Detail    []Detail `json:"detail,omitempty"`
+	Data      any      `json:"data,omitempty"`
 	RequestID string   `json:"request_id"`
 	Timestamp Time     `json:"timestamp"`
 }

@@ -168,11 +168,11 @@ type callers struct {
 	peers  *peercred.Rules // nil without peers
 }
 
-func openCallers(ctx context.Context, cfg settings, v *vault.Vault, log *slog.Logger) (c callers, err error) {
+func openCallers(ctx context.Context, cfg settings, v *vault.Vault, owns func(int) bool, log *slog.Logger) (c callers, err error) {
 	if len(cfg.Peers) > 0 && !slices.ContainsFunc(cfg.Listen, func(a address) bool { return a.network == "unix" }) {
 		return c, usagef("peers are callers on a Unix socket, and listen names none").hinted("add one to listen, as in unix:///run/sidevault/sidevault.sock")
 	}
-	if c.peers, err = peercred.New(ctx, peercred.Config{Rules: cfg.Peers, Envs: cfg.Environments, Org: v.Org}); err != nil {
+	if c.peers, err = peercred.New(ctx, peercred.Config{Rules: cfg.Peers, Envs: cfg.Environments, Org: v.Org, Owns: owns}); err != nil {
 		return c, usagef("peers").because(err)
 	}
 	if !cfg.givenBelow(jwtSection) {

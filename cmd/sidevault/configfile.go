@@ -20,7 +20,7 @@ import (
 )
 
 // maxConfig is the most that a configuration file may hold, in bytes.
-const maxConfig = 64 << 10
+const maxConfig = 256 << 10
 
 // configFile is what a YAML file sets: a string or a list of strings under each
 // setting's key, and where it stands.
@@ -190,12 +190,17 @@ func (r *configReader) setting(s setting, tk *token.Token, v ast.Node) {
 		}
 		return
 	}
+	items := []string{}
+	if s.entry != nil {
+		r.members(s.key, tk, v, func(name *token.Token, v ast.Node) { items = append(items, s.entry(r, name, v)) })
+		r.file.values[s.key] = items
+		return
+	}
 	list, ok := v.(*ast.SequenceNode)
 	if !ok {
 		r.fail(tk, "%s: a list is expected, as in [a, b]", s.key)
 		return
 	}
-	items := []string{}
 	for _, item := range list.Values {
 		if _, isMap := item.(ast.MapNode); isMap && s.item != nil {
 			items = append(items, s.item(r, item))

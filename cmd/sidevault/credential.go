@@ -34,7 +34,7 @@ func (o *oneCredential) addFlags(cmd *cobra.Command) {
 
 // find returns a client and the credential with that ID.
 func (o *oneCredential) find(ctx context.Context, id string) (*client.Client, client.Described, error) {
-	c, err := o.client()
+	c, err := o.patient()
 	if err != nil {
 		return nil, client.Described{}, err
 	}

@@ -18,7 +18,7 @@ set" reads it, which rotates the credential that it finds there.`,
 }
 
 func (o *setOptions) create(cmd *cobra.Command, integration string) error {
-	c, err := o.client()
+	c, err := o.patient()
 	if err != nil {
 		return err
 	}
@@ -27,9 +27,9 @@ func (o *setOptions) create(cmd *cobra.Command, integration string) error {
 		return err
 	}
 	made, err := c.Create(cmd.Context(), o.slot(cmd, integration), in)
-	if err != nil {
+	if err != nil && made.ID == "" {
 		return err
 	}
 	one := oneCredential{remote: o.remote, asJSON: o.asJSON}
-	return one.tell("Created", made.Credential)
+	return firstOf(err, one.tell("Created", made.Credential))
 }

@@ -43,7 +43,7 @@ func (o *restoreOptions) run(cmd *cobra.Command, id string) error {
 		return err
 	}
 	ctx := cmd.Context()
-	v, err := openOffline(ctx, cfg)
+	v, err := openOffline(ctx, o.sh, cfg)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ environment's own, without it the shared one. No other one is touched.`,
 }
 
 func (o *deleteOptions) run(cmd *cobra.Command, integration string) error {
-	c, err := o.client()
+	c, err := o.patient()
 	if err != nil {
 		return err
 	}

@@ -30,13 +30,13 @@ func exits() []exit {
 	return []exit{
 		{exitOK, "it is done", nil},
 		{exitError, "any other error", nil},
-		{exitUsage, "the command line, a setting or the request is not valid", []int{
+		{exitUsage, "the command line, a setting or the request is not valid, or a validator rejected the credential", []int{
 			http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity}},
 		{exitNotFound, "no such integration, credential or key", []int{http.StatusNotFound}},
 		{exitDenied, "the token is not valid, or may not do this", []int{http.StatusUnauthorized, http.StatusForbidden}},
 		{exitConflict, "deleted before, exists already, expired, or changed meanwhile", []int{
 			http.StatusConflict, http.StatusPreconditionFailed}},
-		{exitUnavailable, "the sidecar or its storage cannot be reached; try again later", []int{
+		{exitUnavailable, "the sidecar, its storage or a validator cannot be reached; try again later", []int{
 			http.StatusTooManyRequests, http.StatusServiceUnavailable}},
 	}
 }
@@ -169,6 +169,10 @@ func nextStep(code string) string {
 		return `"sidevault set" replaces it`
 	case "CREDENTIAL_INACTIVE":
 		return `"sidevault set" replaces it, "sidevault credential update --status active" serves it again`
+	case "VALIDATOR_UNAVAILABLE":
+		return `"sidevault plugin list" shows what is wrong with it`
+	case client.CodeToolSetupFailed:
+		return `"sidevault sync list" shows what is pending, "sidevault sync retry" hurries it`
 	case "VERSION_CONFLICT":
 		return "run the command again if the change still applies"
 	}

@@ -72,7 +72,7 @@ func (o *exportOptions) run(cmd *cobra.Command, integration string) error {
 
 func (o *exportOptions) export(cmd *cobra.Command, cfg settings, integration string) (raw vault.RawExport, err error) {
 	ctx := cmd.Context()
-	v, err := openOffline(ctx, cfg)
+	v, err := openOffline(ctx, o.sh, cfg)
 	if err != nil {
 		return vault.RawExport{}, err
 	}

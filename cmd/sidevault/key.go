@@ -109,7 +109,7 @@ func (o *keyCreateOptions) createOffline(cmd *cobra.Command, expires time.Time) 
 	if err != nil {
 		return wire.NewKey{}, err
 	}
-	v, err := openOffline(ctx, cfg)
+	v, err := openOffline(ctx, o.sh, cfg)
 	if err != nil {
 		return wire.NewKey{}, err
 	}

@@ -7,8 +7,14 @@ package main
 import (
 	"context"
 	"os"
+
+	"github.com/sidevault/sidevault/plugins/host"
 )
 
 func main() {
+	// First of all: a supervisor is neither a command nor of this configuration.
+	if len(os.Args) > 1 && os.Args[1] == supervisorWord {
+		os.Exit(host.Supervise(os.Args[2:]))
+	}
 	os.Exit(run(context.Background(), processShell(), os.Args[1:]))
 }

@@ -7,33 +7,50 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// vaultMetrics counts for the vault. Its labels come from closed lists.
+// vaultMetrics counts for the vault. Its labels come from closed lists, and from
+// the names of plugins in the configuration.
 type vaultMetrics struct {
-	operations *prometheus.CounterVec
-	integrity  prometheus.Counter
+	operations  *prometheus.CounterVec
+	integrity   prometheus.Counter
+	syncs       *prometheus.CounterVec
+	pending     *prometheus.GaugeVec
+	pendingFrom *prometheus.GaugeVec
 }
 
 // newMetrics returns a registry with what does not come from api/rest.
-func newMetrics() (*prometheus.Registry, vaultMetrics) {
-	m := vaultMetrics{
-		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "sidevault_operations_total",
-			Help: "Audited operations by action and outcome.",
-		}, []string{"action", "outcome"}),
-		integrity: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "sidevault_integrity_failures_total",
-			Help: "Stored records that failed their integrity check.",
-		}),
-	}
+func newMetrics() (*prometheus.Registry, vaultMetrics, pluginMetrics) {
+	m, p := newVaultMetrics(), newPluginMetrics()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "sidevault_build_info", Help: "1, with the version.",
 		ConstLabels: prometheus.Labels{"version": version()},
 	})
 	build.Set(1)
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(m.operations, m.integrity, build,
+	registry.MustRegister(m.operations, m.integrity, m.syncs, m.pending, m.pendingFrom,
+		p.calls, p.took, p.processes, p.restarts, p.quarantined, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return registry, m
+	return registry, m, p
+}
+
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
+
+func gauge(name, help string, labels ...string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+}
+
+func newVaultMetrics() vaultMetrics {
+	return vaultMetrics{
+		operations: counter("sidevault_operations_total", "Audited operations by action and outcome.", "action", "outcome"),
+		integrity: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sidevault_integrity_failures_total",
+			Help: "Stored records that failed their integrity check.",
+		}),
+		syncs:       counter("sidevault_sync_attempts_total", "Attempts to hand a change to a plugin, by outcome: ok or failed.", "plugin", "outcome"),
+		pending:     gauge("sidevault_sync_pending", "Changes that wait for a plugin.", "plugin"),
+		pendingFrom: gauge("sidevault_sync_oldest_pending_timestamp_seconds", "When the oldest change that waits was stored; 0 when none does.", "plugin"),
+	}
 }
 
 func (m vaultMetrics) Operation(action, outcome string) {
@@ -42,6 +59,61 @@ func (m vaultMetrics) Operation(action, outcome string) {
 
 func (m vaultMetrics) IntegrityFailure() { m.integrity.Inc() }
 
-func (m vaultMetrics) Synced(plugin string, ok bool) {}
+func (m vaultMetrics) Synced(plugin string, ok bool) {
+	outcome := "ok"
+	if !ok {
+		outcome = "failed"
+	}
+	m.syncs.WithLabelValues(plugin, outcome).Inc()
+}
 
-func (m vaultMetrics) SyncsPending(plugin string, n int, oldest time.Time) {}
+func (m vaultMetrics) SyncsPending(plugin string, n int, oldest time.Time) {
+	m.pending.WithLabelValues(plugin).Set(float64(n))
+	from := 0.0
+	if n > 0 && !oldest.IsZero() {
+		from = float64(oldest.UnixMilli()) / 1000
+	}
+	m.pendingFrom.WithLabelValues(plugin).Set(from)
+}
+
+// pluginMetrics counts for the host of the plugins.
+type pluginMetrics struct {
+	calls       *prometheus.CounterVec
+	took        *prometheus.HistogramVec
+	processes   *prometheus.GaugeVec
+	restarts    *prometheus.CounterVec
+	quarantined *prometheus.GaugeVec
+}
+
+func newPluginMetrics() pluginMetrics {
+	return pluginMetrics{
+		calls: counter("sidevault_plugin_calls_total", "Calls of plugins by outcome.", "plugin", "service", "outcome"),
+		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "sidevault_plugin_call_duration_seconds",
+			Help:    "How long calls of plugins took.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}, []string{"plugin", "service"}),
+		processes:   gauge("sidevault_plugin_processes", "Processes of a plugin that run.", "plugin"),
+		restarts:    counter("sidevault_plugin_restarts_total", "Starts of a plugin's processes after their first one.", "plugin"),
+		quarantined: gauge("sidevault_plugin_quarantined", "1 while a plugin that failed again and again is held back.", "plugin"),
+	}
+}
+
+func (m pluginMetrics) Call(plugin, service, outcome string, took time.Duration) {
+	m.calls.WithLabelValues(plugin, service, outcome).Inc()
+	m.took.WithLabelValues(plugin, service).Observe(took.Seconds())
+}
+
+func (m pluginMetrics) Restart(plugin string) { m.restarts.WithLabelValues(plugin).Inc() }
+
+func (m pluginMetrics) Processes(plugin string, n int) {
+	m.processes.WithLabelValues(plugin).Set(float64(n))
+}
+
+func (m pluginMetrics) Quarantined(plugin string, yes bool) {
+	value := 0.0
+	if yes {
+		value = 1
+	}
+	m.quarantined.WithLabelValues(plugin).Set(value)
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 
@@ -75,10 +76,10 @@ func explainOpen(cfg settings, err error) error {
 
 // openOffline opens a vault that no sidecar serves at the moment. Unless the
 // environments are configured they are those that the storage has keys for, so
-// that looking at a vault adds none to it.
-func openOffline(ctx context.Context, cfg settings) (opened, error) {
+// that looking at a vault adds none to it. Plugins are not run.
+func openOffline(ctx context.Context, sh *shell, cfg settings) (opened, error) {
 	if cfg.given[environmentsKey] || cfg.Storage.scheme != schemeBbolt {
-		return openVault(ctx, cfg, catalog.Builtin(), vault.Options{})
+		return openVault(ctx, cfg, offlineCatalog(sh, cfg), vault.Options{})
 	}
 	names, err := storedEnvironments(ctx, cfg)
 	if err != nil {
@@ -89,7 +90,7 @@ func openOffline(ctx context.Context, cfg settings) (opened, error) {
 			return opened{}, err
 		}
 	}
-	return openVault(ctx, cfg, catalog.Builtin(), vault.Options{})
+	return openVault(ctx, cfg, offlineCatalog(sh, cfg), vault.Options{})
 }
 
 func storedEnvironments(ctx context.Context, cfg settings) ([]envs.Environment, error) {
@@ -112,16 +113,29 @@ func storedEnvironments(ctx context.Context, cfg settings) ([]envs.Environment, 
 	return list, nil
 }
 
-// loadCatalog reads the catalog files and holds them to the environments.
+// loadCatalog reads the catalog files and holds them to the environments and to the
+// configured plugins.
 func loadCatalog(cfg settings) (*catalog.Catalog, error) {
 	c, err := catalog.Load(cfg.Catalog...)
 	if err == nil {
-		err = c.CheckEnvironments(cfg.Environments)
+		err = errors.Join(c.CheckEnvironments(cfg.Environments), c.CheckPlugins(cfg.programNames()))
 	}
 	if err != nil {
 		return nil, usagef("the catalog is not valid").because(err)
 	}
 	return c, nil
+}
+
+// offlineCatalog returns the configured catalog, so that what is changed offline is
+// told to the syncers that it binds, once a sidecar serves again. Without it the
+// built-in one does.
+func offlineCatalog(sh *shell, cfg settings) *catalog.Catalog {
+	c, err := catalog.Load(cfg.Catalog...)
+	if err != nil {
+		fmt.Fprintf(sh.err, "sidevault: the catalog cannot be used, so the syncers that it binds are not told: %s\n", err)
+		return catalog.Builtin()
+	}
+	return c
 }
 
 // newLogger returns the logger of the settings.

@@ -46,7 +46,7 @@ func (o *purgeOptions) run(cmd *cobra.Command) error {
 		return err
 	}
 	ctx := cmd.Context()
-	v, err := openOffline(ctx, cfg)
+	v, err := openOffline(ctx, o.sh, cfg)
 	if err != nil {
 		return err
 	}

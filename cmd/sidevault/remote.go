@@ -47,6 +47,19 @@ func (r *remote) client() (*client.Client, error) {
 	return r.connect(token, client.Options{})
 }
 
+// pluginPatience is how long a call may take that waits for plugins, each of which
+// may take a minute.
+const pluginPatience = 10 * time.Minute
+
+// patient returns a client for calls that wait for plugins.
+func (r *remote) patient() (*client.Client, error) {
+	token, err := r.token()
+	if err != nil {
+		return nil, err
+	}
+	return r.connect(token, client.Options{Timeout: pluginPatience})
+}
+
 func (r *remote) connect(token secret.Value, o client.Options) (*client.Client, error) {
 	o.UserAgent = wire.CLIAgent + version()
 	c, err := client.New(client.Config{Address: r.address(), Token: token, Options: o})

@@ -31,7 +31,7 @@ func newRoot(sh *shell) *cobra.Command {
 		newInitCommand(sh), newServeCommand(sh),
 		newSetCommand(sh), newGetCommand(sh), newStatusCommand(sh), newListCommand(sh), newDeleteCommand(sh),
 		newTestCommand(sh), newCredentialCommand(sh), newWatchCommand(sh), newPurgeCommand(sh),
-		newEnvCommand(sh), newCatalogCommand(sh), newKeyCommand(sh), newAuditCommand(sh),
+		newEnvCommand(sh), newCatalogCommand(sh), newPluginCommand(sh), newSyncCommand(sh), newKeyCommand(sh), newAuditCommand(sh),
 		newExportCommand(sh), newVersionCommand(sh),
 	)
 	return root

@@ -19,7 +19,7 @@ func newServeCommand(sh *shell) *cobra.Command {
 		Use:   "serve",
 		Short: "Serve a vault",
 		Long: `Serve the vault in the data directory until SIGTERM or SIGINT. SIGHUP reads the
-catalog files and the TLS certificate again.
+catalog files, the plugins of the configuration file and the TLS certificate again.
 
 Settings come from flags, from the variables in parentheses, and from a YAML file
 whose keys are the flags' names (audit-reads is reads in the section audit).
@@ -30,11 +30,7 @@ it makes one when there is none.`,
 		Example: "  sidevault serve --data-dir /var/lib/sidevault\n  sidevault serve --dev",
 		Args:    operands(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadSettings(cmd.Flags(), sh)
-			if err != nil {
-				return err
-			}
-			return serve(cmd.Context(), sh, cfg, dev)
+			return serve(cmd.Context(), sh, func() (settings, error) { return loadSettings(cmd.Flags(), sh) }, dev)
 		},
 	}
 	addSettings(cmd.Flags())
@@ -43,7 +39,11 @@ it makes one when there is none.`,
 }
 
 // serve serves a vault from the first check to the last flush.
-func serve(ctx context.Context, sh *shell, cfg settings, dev bool) error {
+func serve(ctx context.Context, sh *shell, read func() (settings, error), dev bool) error {
+	cfg, err := read()
+	if err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	reload := make(chan os.Signal, 1)
@@ -63,6 +63,7 @@ func serve(ctx context.Context, sh *shell, cfg settings, dev bool) error {
 	if err != nil {
 		return err
 	}
+	s.settings = read
 	s.announce()
 	if s.dev != nil {
 		fmt.Fprint(sh.out, s.dev.banner(s.addresses(), s.cfg))
@@ -81,22 +82,18 @@ func start(ctx context.Context, sh *shell, cfg settings, dev bool) (s *sidecar, 
 	if err != nil {
 		return nil, err
 	}
-	c, err := loadCatalog(cfg)
-	if err != nil {
-		return nil, err
-	}
-	registry, metrics := newMetrics()
-	options := vault.Options{ReadAudit: cfg.ReadAudit, KeepVersions: cfg.KeepVersions, Logger: log, Metrics: metrics}
 	s = &sidecar{cfg: cfg, log: log, certificate: cert, closing: make(chan struct{})}
-	if dev {
-		s.opened, s.dev, err = openDev(ctx, cfg, c, options)
-	} else {
-		s.opened, err = openVault(ctx, cfg, c, options)
-	}
-	if err != nil {
+	if s.catalog, err = loadCatalog(cfg); err != nil {
 		return nil, err
 	}
-	if s.callers, err = openCallers(ctx, cfg, s.vault, log); err != nil {
+	registry, metrics, pluginMetrics := newMetrics()
+	if s.plugins, err = openPlugins(cfg, log, pluginMetrics, dev); err != nil {
+		return nil, err
+	}
+	if err := s.open(ctx, metrics, dev); err != nil {
+		return nil, s.abandon(err)
+	}
+	if s.callers, err = openCallers(ctx, cfg, s.vault, s.plugins.owns, log); err != nil {
 		return nil, s.abandon(err)
 	}
 	if s.listeners, err = listen(ctx, cfg); err != nil {
@@ -104,4 +101,19 @@ func start(ctx context.Context, sh *shell, cfg settings, dev bool) (s *sidecar, 
 	}
 	s.http = newHTTPServer(s, registry)
 	return s, nil
+}
+
+// open opens the vault.
+func (s *sidecar) open(ctx context.Context, metrics vault.Metrics, dev bool) (err error) {
+	options := vault.Options{
+		ReadAudit: s.cfg.ReadAudit, KeepVersions: s.cfg.KeepVersions, Logger: s.log, Metrics: metrics, Plugins: s.plugins.port(),
+		// Both engines that there are belong to one process.
+		Exclusive: true,
+	}
+	if dev {
+		s.opened, s.dev, err = openDev(ctx, s.cfg, s.catalog, options)
+	} else {
+		s.opened, err = openVault(ctx, s.cfg, s.catalog, options)
+	}
+	return err
 }

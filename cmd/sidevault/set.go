@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sidevault/sidevault/api/client"
+	"github.com/sidevault/sidevault/api/wire"
 )
 
 type setOptions struct {
@@ -47,7 +48,6 @@ func (o *setOptions) addFlags(cmd *cobra.Command) {
 	o.remote.addFlags(cmd)
 	o.slotFlags.addFlags(cmd, &o.remote)
 	o.addInputFlags(cmd)
-	flags.StringVar(&o.authType, "auth-type", "", "`type` of the credential, one of the integration's")
 	flags.StringVar(&o.expires, "expires", "", "`when` it expires: a duration from now, as in 720h, or an RFC 3339 time")
 	flags.StringToStringVar(&o.labels, "label", nil, "a label, as `KEY=VALUE`; repeat it for more")
 	addJSONFlag(cmd, &o.asJSON)
@@ -59,11 +59,12 @@ func (o *setOptions) addInputFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&o.fromFile, "from-file", "", "read the value from `file`")
 	flags.StringArrayVar(&o.fields, "field", nil, "a field, as `NAME=@FILE` or NAME=-; repeat it for more")
+	flags.StringVar(&o.authType, "auth-type", "", "`type` of the credential, one of the integration's")
 	flags.BoolVar(&o.input.keepNewline, "keep-newline", false, "keep a newline at the end of a value")
 }
 
 func (o *setOptions) run(cmd *cobra.Command, integration string) error {
-	c, err := o.client()
+	c, err := o.patient()
 	if err != nil {
 		return err
 	}
@@ -72,18 +73,23 @@ func (o *setOptions) run(cmd *cobra.Command, integration string) error {
 		return err
 	}
 	set, err := c.Set(cmd.Context(), o.slot(cmd, integration), in)
-	if err != nil {
+	if err != nil && set.Data.ID == "" {
 		return err
 	}
+	// An error beside the result came after it was stored.
+	return firstOf(err, o.tell(set.Data))
+}
+
+func (o *setOptions) tell(set wire.SetResult) error {
 	if o.asJSON {
-		return printJSON(o.sh.out, set.Data)
+		return printJSON(o.sh.out, set)
 	}
 	done := "Rotated"
-	if set.Data.Version == 1 {
+	if set.Version == 1 {
 		done = "Set"
 	}
-	_, err = fmt.Fprintf(o.sh.out, "%s %s: version %d, %s\n", done,
-		describe(set.Data.IntegrationID, set.Data.Environment, set.Data.Name), set.Data.Version, set.Data.ID)
+	_, err := fmt.Fprintf(o.sh.out, "%s %s: version %d, %s\n", done,
+		describe(set.IntegrationID, set.Environment, set.Name), set.Version, set.ID)
 	return err
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/sidevault/sidevault/api/jwt"
 	"github.com/sidevault/sidevault/api/peercred"
 	"github.com/sidevault/sidevault/envs"
+	"github.com/sidevault/sidevault/plugins/host"
 	"github.com/sidevault/sidevault/vault"
 )
 
@@ -39,6 +40,9 @@ type settings struct {
 	ShutdownTimeout time.Duration
 	JWT             jwt.Config // without what comes from the vault
 	Peers           []peercred.Rule
+	PluginDir       string
+	Sandbox         host.Sandbox
+	Programs        []programSpec
 
 	file  string          // the configuration file, "" for none
 	given map[string]bool // keys that a file, a variable or a flag set

@@ -93,7 +93,8 @@ func TestSettingsErrors(t *testing.T) {
 		"unknown key":        {"listn: [a]\n", `sidevault.yaml:1:1: unknown key "listn" (did you mean "listen"?)`},
 		"unknown in section": {"log:\n  levle: info\n", `sidevault.yaml:2:3: unknown key "levle" (did you mean "level"?)`},
 		"not yet a key":      {"recipients: [age1]\n", `sidevault.yaml:1:1: unknown key "recipients"`},
-		"plugins":            {"plugins:\n  dir: /x\n", `sidevault.yaml:1:1: unknown key "plugins"`},
+		"plugins":            {"plugins:\n  dri: /x\n", `sidevault.yaml:2:3: unknown key "dri" (did you mean "dir"?)`},
+		"sandbox":            {"plugins: {sandbox: of}\n", `sidevault.yaml:1:11: plugins.sandbox: "of" is none of auto, required, off (did you mean "off"?)`},
 		"unknown in list":    {"environments:\n  - {name: dev, protcted: true}\n", `unknown key "protcted" (did you mean "protected"?)`},
 		"anchor":             {"listen: &a ['127.0.0.1:1']\n", "sidevault.yaml:1:9: anchors and aliases are not accepted"},
 		"tag":                {"listen: !!str x\n", "tags and directives are not accepted"},
@@ -105,7 +106,7 @@ func TestSettingsErrors(t *testing.T) {
 		"no mapping":         {"log: info\n", "log: a mapping is expected"},
 		"text":               {"just text\n", "a mapping is expected"},
 		"not YAML":           {"listen: [\n", "sidevault.yaml"},
-		"bad value":          {"keep-versions: 1000\n", `sidevault.yaml:1:1: keep-versions: "1000" is not a number from 1 to 100`},
+		"bad value":          {"keep-versions: 1000\n", `sidevault.yaml:1:1: keep-versions: "1000" is not a number from 1 to 24`},
 		"bad parent":         {"environments: [{name: a, parent: b}]\n", "environments"},
 		"bad name":           {"environments: [{name: 'a:protected'}]\n", "is not a name"},
 		"bad storage":        {"backend: mysql://x\n", `"mysql" is no storage`},
@@ -131,6 +132,7 @@ func FuzzParseConfig(f *testing.F) {
 	f.Add("listen: ['127.0.0.1:1']\nlog: {level: info}\n")
 	f.Add("environments: [{name: a, parent: b}]\n")
 	f.Add("? a\n: b\n")
+	f.Add("plugins: {sandbox: off, programs: {a: {env: {B: c}, files: {d: e}, instances: 2, eager: true}, f: }}\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		file, err := parseConfig("sidevault.yaml", []byte(text))
 		for key := range file.values {
@@ -145,18 +147,31 @@ func FuzzParseConfig(f *testing.F) {
 func TestConfigurationDocument(t *testing.T) {
 	const path = "../../docs/configuration.md"
 	text := readFile(t, path)
-	begin, end := "<!-- settings: begin -->\n", "<!-- settings: end -->"
-	before, rest, ok := strings.Cut(text, begin)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatal("the marks of the table are missing")
+	want := text
+	for mark, generate := range map[string]func() string{"settings": settingsTable, "programs": programsTable} {
+		begin, end := "<!-- "+mark+": begin -->\n", "<!-- "+mark+": end -->"
+		before, rest, ok := strings.Cut(want, begin)
+		_, after, ok2 := strings.Cut(rest, end)
+		if !ok || !ok2 {
+			t.Fatalf("the marks of the table of %s are missing", mark)
+		}
+		want = before + begin + generate() + end + after
 	}
-	if want := before + begin + settingsTable() + end + after; want != text {
+	if want != text {
 		if os.Getenv("UPDATE_DOCS") == "" {
 			t.Fatal("docs/configuration.md is not up to date: run UPDATE_DOCS=1 go test ./cmd/sidevault -run Document")
 		}
 		writeFile(t, path, want, 0o644)
 	}
+}
+
+func programsTable() string {
+	var b strings.Builder
+	b.WriteString("| key | type | meaning |\n|---|---|---|\n")
+	for _, k := range programKeys() {
+		b.WriteString("| `" + k.key + "` | " + k.kind + " | " + k.help + " |\n")
+	}
+	return b.String()
 }
 
 func settingsTable() string {
@@ -168,7 +183,9 @@ func settingsTable() string {
 			def = "`" + def + "`"
 		}
 		kind := ""
-		if s.list {
+		if s.entry != nil {
+			kind = " (mapping)"
+		} else if s.list {
 			kind = " (list)"
 		}
 		flag, variable := "`--"+s.flag()+"`", "`"+s.variable()+"`"

@@ -16,6 +16,7 @@ import (
 	"github.com/sidevault/sidevault/api/peercred"
 	"github.com/sidevault/sidevault/api/rest"
 	"github.com/sidevault/sidevault/vault"
+	"github.com/sidevault/sidevault/vault/catalog"
 )
 
 // Limits of one connection. A body has at most 256 KiB and an answer hardly more.
@@ -32,7 +33,10 @@ type sidecar struct {
 	opened
 	callers
 	cfg         settings
+	settings    func() (settings, error) // reads them again
 	log         *slog.Logger
+	plugins     *plugins
+	catalog     *catalog.Catalog // in force
 	listeners   []net.Listener
 	http        *http.Server
 	certificate *certificate  // nil without TLS
@@ -66,6 +70,15 @@ func (s *sidecar) abandon(err error) error {
 	return errors.Join(err, s.close(context.Background()))
 }
 
+// close closes the vault, which calls no plugin from then on, and ends the plugins.
+func (s *sidecar) close(ctx context.Context) error {
+	var err error
+	if s.vault != nil {
+		err = s.opened.close(ctx)
+	}
+	return errors.Join(err, s.plugins.close(ctx))
+}
+
 func (s *sidecar) addresses() []string {
 	var list []string
 	for _, l := range s.listeners {
@@ -92,7 +105,7 @@ func (s *sidecar) announce() {
 	}
 	s.log.Info("sidevault is serving", "version", version(), "addresses", s.addresses(), "tls", s.certificate != nil,
 		"backend", storage, "vault", s.vault.ID(), "environments", tree.Names(), "keys_held", held, "keys_missing", locked,
-		"audit_reads", s.cfg.ReadAudit, "jwt_issuer", s.cfg.JWT.Issuer, "peers", len(s.cfg.Peers), "pid", os.Getpid())
+		"audit_reads", s.cfg.ReadAudit, "jwt_issuer", s.cfg.JWT.Issuer, "peers", len(s.cfg.Peers), "plugins", s.cfg.programNames(), "pid", os.Getpid())
 }
 
 // run serves until ctx ends or a listener fails. forceful restores what signals
@@ -155,25 +168,6 @@ func (s *sidecar) shutdown() error {
 		return nil
 	case <-ctx.Done():
 		return failf(exitError, "the vault was not closed within %s", s.cfg.ShutdownTimeout)
-	}
-}
-
-// reload reads the catalog and the certificate again. What is broken leaves the
-// old one in force.
-func (s *sidecar) reload() {
-	if c, err := loadCatalog(s.cfg); err != nil {
-		s.log.Error("the catalog was not reloaded; the old one stays in force", "err", err)
-	} else {
-		s.vault.SetCatalog(c)
-		s.log.Info("the catalog was reloaded", "integrations", len(c.All()))
-	}
-	if s.certificate == nil {
-		return
-	}
-	if err := s.certificate.load(s.cfg); err != nil {
-		s.log.Error("the TLS certificate was not reloaded; the old one stays in force", "err", err)
-	} else {
-		s.log.Info("the TLS certificate was reloaded")
 	}
 }
 

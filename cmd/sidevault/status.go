@@ -43,9 +43,9 @@ func (o *statusOptions) run(cmd *cobra.Command, integration string) error {
 	place := describe(s.IntegrationID, s.Environment, s.Name)
 	if s.Credential == nil {
 		_, err := fmt.Fprintf(o.sh.out, "Nothing is set for %s.\n", place)
-		return err
+		return firstOf(err, printSyncs(o.sh, s.Sync))
 	}
-	return printPairs(o.sh.out,
+	err = printPairs(o.sh.out,
 		"credential", place,
 		"id", s.Credential.ID,
 		"status", s.Credential.Status,
@@ -55,4 +55,5 @@ func (o *statusOptions) run(cmd *cobra.Command, integration string) error {
 		"updated", showTime(&s.Credential.UpdatedAt)+" by "+showActor(s.Credential.UpdatedBy),
 		"expires", showTime(s.Credential.ExpiresAt),
 	)
+	return firstOf(err, printSyncs(o.sh, s.Sync))
 }

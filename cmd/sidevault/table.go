@@ -6,11 +6,13 @@ import (
 	"io/fs"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
 
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault"
@@ -26,13 +28,19 @@ type setting struct {
 	path     bool // a relative one in a file is relative to that file
 	fileOnly bool // neither a flag nor a variable
 	// item spells a list's mapping as text, where a list may have mappings.
-	item  func(*configReader, ast.Node) string
+	item func(*configReader, ast.Node) string
+	// entry spells an entry of a mapping as text, where a list is a mapping in a file.
+	entry func(*configReader, *token.Token, ast.Node) string
 	help  string
 	apply func(*settings, []string) error
 }
 
 func table() []setting {
-	return append([]setting{
+	return slices.Concat(coreSettings(), callerSettings(), pluginSettings())
+}
+
+func coreSettings() []setting {
+	return []setting{
 		{key: "data-dir", path: true,
 			help:  "`directory` of the vault, its identity and its trust anchor; default " + defaultDataDir + ", with --dev none",
 			apply: text(func(c *settings) *string { return &c.DataDir })},
@@ -58,7 +66,7 @@ func table() []setting {
 			help:  "`how` reads are audited: coalesced (counted, written every second) or each (written before the value leaves)",
 			apply: applyReadAudit},
 		{key: "keep-versions", def: []string{"10"},
-			help:  "`number` of a credential's versions that are kept, 1 to 100",
+			help:  fmt.Sprintf("`number` of a credential's versions that are kept, 1 to %d", vault.MaxKeepVersions),
 			apply: applyKeepVersions},
 		{key: "log.level", def: []string{"info"},
 			help:  "least `level` that is logged: debug, info, warn or error",
@@ -78,7 +86,7 @@ func table() []setting {
 		{key: "shutdown-timeout", def: []string{"10s"},
 			help:  "`time` that requests under way and the audit get to end on SIGTERM",
 			apply: applyShutdownTimeout},
-	}, callerSettings()...)
+	}
 }
 
 func text(at func(*settings) *string) func(*settings, []string) error {
@@ -166,12 +174,10 @@ func applyReadAudit(c *settings, v []string) error {
 	return err
 }
 
-const maxKeepVersions = 100
-
 func applyKeepVersions(c *settings, v []string) error {
 	n, err := strconv.Atoi(v[0])
-	if err != nil || n < 1 || n > maxKeepVersions {
-		return fmt.Errorf("%q is not a number from 1 to %d", v[0], maxKeepVersions)
+	if err != nil || n < 1 || n > vault.MaxKeepVersions {
+		return fmt.Errorf("%q is not a number from 1 to %d", v[0], vault.MaxKeepVersions)
 	}
 	c.KeepVersions = n
 	return nil

@@ -18,8 +18,9 @@ func newTestCommand(sh *shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test INTEGRATION",
 		Short: "Check a credential without storing it",
-		Long: `Run the checks of a set and store nothing: on a value that is read as "sidevault
-set" reads it or, with --stored, on the credential that is set in exactly that place.`,
+		Long: `Run the checks of a set, the integration's validators among them, and store nothing:
+on a value that is read as "sidevault set" reads it or, with --stored, on the
+credential that is set in exactly that place.`,
 		Example: `  pass salesforce/prod | sidevault test salesforce -e production
   sidevault test salesforce -e production --stored`,
 		Args: operands("INTEGRATION"),
@@ -39,7 +40,7 @@ func (o *testOptions) run(cmd *cobra.Command, integration string) error {
 	if err != nil {
 		return err
 	}
-	c, err := o.client()
+	c, err := o.patient()
 	if err != nil {
 		return err
 	}
@@ -59,7 +60,7 @@ func (o *testOptions) subject() (client.SetInput, error) {
 	if !o.stored {
 		return o.read()
 	}
-	if len(o.fields) > 0 || o.fromFile != "" {
+	if len(o.fields) > 0 || o.fromFile != "" || o.authType != "" {
 		return client.SetInput{}, usagef("--stored and a value are both given").hinted("give one of them")
 	}
 	return client.SetInput{}, nil

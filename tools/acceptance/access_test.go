@@ -67,6 +67,9 @@ var access = map[string][kindsOfCallers]int{
 	"GET /v1/keys":         {401, 401, 401, 403, 403, 403, 200, 200, 200},
 	"POST /v1/keys":        {401, 401, 401, 403, 403, 403, 201, 403, 201},
 	"DELETE /v1/keys/{id}": {401, 401, 401, 403, 403, 403, 404, 404, 200},
+	"GET /v1/plugins":      {401, 401, 401, 403, 403, 403, 200, 200, 200},
+	"GET /v1/sync":         {401, 401, 401, 403, 403, 403, 200, 403, 200},
+	"POST /v1/sync/retry":  {401, 401, 401, 403, 403, 403, 200, 403, 200},
 	"GET /v1/audit":        {401, 401, 401, 403, 403, 403, 200, 200, 200},
 	"GET /v1/audit/head":   {401, 401, 401, 403, 403, 403, 200, 200, 200},
 	"GET /v1/whoami":       {401, 401, 401, 200, 200, 200, 200, 200, 200},
@@ -155,7 +158,7 @@ func (c *company) prepare(route string) cell {
 	out := cell{path: strings.NewReplacer("{integration}", "salesforce", "{id}", id).Replace(path), body: c.body(route, name)}
 	switch {
 	case strings.HasSuffix(path, "/{integration}/credentials"), strings.HasSuffix(path, "/test"),
-		strings.HasSuffix(path, "credentials/{integration}"), strings.HasSuffix(path, "/details"):
+		strings.HasSuffix(path, "credentials/{integration}"), strings.HasSuffix(path, "/details"), path == "/v1/sync":
 		out.path += "?environment=production&name=" + name
 	}
 	return out
@@ -169,6 +172,8 @@ func (c *company) body(route, name string) any {
 		return map[string]any{"name": name, "scope": "user", "environments": []string{"production"}, "integrations": []string{"*"}}
 	case route == "PATCH /v1/integrations/{integration}":
 		return map[string]any{"enabled": true}
+	case strings.HasSuffix(path, "/sync/retry"):
+		return map[string]any{"integrationId": "salesforce", "environment": "production"}
 	case method == http.MethodPatch:
 		return map[string]any{"status": "inactive"}
 	case strings.HasSuffix(path, "/rollback"):

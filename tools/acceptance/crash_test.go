@@ -59,7 +59,7 @@ func endUnderLoad(t *testing.T, rounds int, end func(*sidecar.Sidecar)) *history
 	v := binary.Init(t)
 	h := newHistory(t)
 	for round := range rounds {
-		s := v.Start(t, "--keep-versions", "100")
+		s := v.Start(t, "--keep-versions", "24")
 		h.check(s.Admin())
 		load(s, h, random, fmt.Sprintf("r%d", round), end)
 		if o := verifyOffline(t, v); o.Code != 0 || !strings.Contains(o.Stdout, "intact") {
@@ -69,7 +69,7 @@ func endUnderLoad(t *testing.T, rounds int, end func(*sidecar.Sidecar)) *history
 			return h
 		}
 	}
-	s := v.Start(t, "--keep-versions", "100")
+	s := v.Start(t, "--keep-versions", "24")
 	h.check(s.Admin())
 	if o := s.Run("", "audit", "verify"); o.Code != 0 || !strings.Contains(o.Stdout, "intact") {
 		t.Errorf("audit verify ended with %d: %s%s", o.Code, o.Stdout, o.Stderr)

@@ -243,7 +243,7 @@ func (h *history) checkSlot(c *sidecar.Client, p place) bool {
 		return true
 	}
 	h.checkValue(c, p, held.version)
-	if kept := held.version - min(held.version, 99); held.version > 1 {
+	if kept := held.version - min(held.version, 23); held.version > 1 {
 		h.checkValue(c, p, kept+(held.version-kept+1)/2)
 	}
 	return true

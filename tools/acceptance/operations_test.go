@@ -55,6 +55,9 @@ func operations() []operation {
 		{"listKeys", http.MethodGet, "/v1/keys", nil},
 		{"createKey", http.MethodPost, "/v1/keys", newKey},
 		{"revokeKey", http.MethodDelete, "/v1/keys/" + someKeyID, nil},
+		{"listPlugins", http.MethodGet, "/v1/plugins", nil},
+		{"listSyncs", http.MethodGet, "/v1/sync", nil},
+		{"retrySyncs", http.MethodPost, "/v1/sync/retry", map[string]any{}},
 		{"listAudit", http.MethodGet, "/v1/audit", nil},
 		{"getAuditHead", http.MethodGet, "/v1/audit/head", nil},
 		{"whoami", http.MethodGet, "/v1/whoami", nil},
@@ -158,7 +161,7 @@ func TestAdminOperationsTakeAdminScope(t *testing.T) {
 	user := s.Client(newKey(s.Admin(), "user", []string{"*", "production"}, []string{"*"}))
 	for _, id := range []string{
 		"registerIntegration", "updateIntegration", "setCredentials", "saveCredentials", "deleteCredentials",
-		"listKeys", "createKey", "revokeKey", "listAudit", "getAuditHead",
+		"listKeys", "createKey", "revokeKey", "listPlugins", "listSyncs", "retrySyncs", "listAudit", "getAuditHead",
 	} {
 		operationNamed(id).send(user).Fails(http.StatusForbidden, "FORBIDDEN_ADMIN_SCOPE")
 	}
@@ -197,6 +200,7 @@ func TestWrongTypesAreNamed(t *testing.T) {
 		"updateCredential":    map[string]any{"expiresAt": canary.secret},
 		"rollBackCredential":  map[string]any{"version": canary.secret},
 		"createCredential":    map[string]any{"integrationId": "salesforce", "fields": canary.secret},
+		"retrySyncs":          map[string]any{"plugin": []string{canary.secret}},
 		"createKey":           map[string]any{"name": "x", "scope": "user", "environments": canary.secret, "integrations": []string{"*"}},
 	}
 	wrong["createIntegrationCredential"] = wrong["createCredential"]
