@@ -190,21 +190,24 @@ func (v *Vault) RetrySyncs(ctx context.Context, c Caller, f SyncFilter) (n int, 
 	if err := a.selectsSyncs(f); err != nil {
 		return 0, err
 	}
+	hurried := map[string]bool{}
 	for after := ""; ; {
 		page, next, err := v.Syncs(ctx, c, f, after, backends.MaxPage)
 		if err != nil {
 			return 0, err
 		}
 		for _, s := range page {
-			v.courier.hurry(outboxKey(c.Org, s.Slot, s.Binding))
+			key := outboxKey(c.Org, s.Slot, s.Binding)
+			hurried[key] = true
+			v.courier.hurry(key)
 		}
-		n += len(page)
 		if after = next; next == "" {
 			break
 		}
 	}
+	n = len(hurried)
 	if f.Integration != "" {
-		sent, err := a.sendAgain(ctx, f)
+		sent, err := a.sendAgain(ctx, f, hurried)
 		if n += sent; err != nil {
 			return n, err
 		}
@@ -215,8 +218,9 @@ func (v *Vault) RetrySyncs(ctx context.Context, c Caller, f SyncFilter) (n int, 
 }
 
 // sendAgain puts the credentials of an integration into the outbox for the selected
-// syncers that nothing is pending for, one commit for each slot.
-func (a *attempt) sendAgain(ctx context.Context, f SyncFilter) (n int, err error) {
+// syncers that nothing is pending for, nor was when the call began, one commit for
+// each slot.
+func (a *attempt) sendAgain(ctx context.Context, f SyncFilter, hurried map[string]bool) (n int, err error) {
 	org := a.caller.Org
 	syncers, err := a.v.syncers(ctx, org, f.Integration)
 	if err != nil || len(syncers) == 0 {
@@ -231,7 +235,7 @@ func (a *attempt) sendAgain(ctx context.Context, f SyncFilter) (n int, err error
 		if !a.caller.mayChange(a.v.envs, cred.Slot.Scope) || cred.Status != StatusActive {
 			return nil
 		}
-		sent, err := a.sendSlot(ctx, f, cred)
+		sent, err := a.sendSlot(ctx, f, hurried, cred)
 		n += sent
 		return err
 	})
@@ -239,14 +243,14 @@ func (a *attempt) sendAgain(ctx context.Context, f SyncFilter) (n int, err error
 }
 
 // sendSlot sends one slot's credential again.
-func (a *attempt) sendSlot(ctx context.Context, f SyncFilter, cred Credential) (int, error) {
+func (a *attempt) sendSlot(ctx context.Context, f SyncFilter, hurried map[string]bool, cred Credential) (int, error) {
 	out, err := a.v.outgoing(ctx, a.caller.Org, cred, SyncSet)
 	if err != nil {
 		return 0, err
 	}
 	again := outgoing{changes: []backends.Change{backends.Check(liveKey(a.caller.Org, cred.Slot), cred.Revision)}}
 	for n, p := range out.pending {
-		absent := out.changes[n].If == 0
+		absent := out.changes[n].If == 0 && !hurried[p.key]
 		if s := (Sync{Binding: p.binding.Name, Slot: cred.Slot}); absent && f.matches(s) {
 			p.surface = false
 			again = again.and(outgoing{out.changes[n : n+1], []pendingSync{p}})
