@@ -213,9 +213,9 @@ func TestNoProcessIsLeft(t *testing.T) {
 			Name: "forks", Path: forks, More: []string{"read: [" + filepath.Dir(p.Path) + "]"},
 		})...)
 		admin := s.Admin()
+		admin.Put(slotOf("hang"), map[string]any{"value": "x-value"}).Fails(http.StatusServiceUnavailable, "VALIDATOR_UNAVAILABLE")
 		admin.Put(slotOf("accept"), map[string]any{"value": "x-value"}).Wants(http.StatusCreated)
 		admin.Put(slotOf("forked"), map[string]any{"value": "x-value"}).Wants(http.StatusCreated)
-		admin.Put(slotOf("hang"), map[string]any{"value": "x-value"}).Fails(http.StatusServiceUnavailable, "VALIDATOR_UNAVAILABLE")
 		if n := len(descendants(s.PID())); n < 4 {
 			t.Errorf("%d processes run below the sidecar", n)
 		}
