@@ -28,7 +28,6 @@ var allowed = map[string]string{
 	"api/client":                  "api/wire vault/secret",
 	"api/jwt":                     "envs vault vault/secret",
 	"api/peercred":                "envs vault",
-	"api/rest":                    "api api/peercred api/wire envs vault vault/seal vault/secret vault/suggest",
 	"plugins/pluginpb":            "",
 	"plugins/sdk":                 "plugins/pluginpb vault/secret",
 	"plugins/scaffold":            "",
@@ -42,7 +41,12 @@ var allowed = map[string]string{
 	"plugins/internal/release":    "",
 	"plugins/internal/trial":      "plugins/pluginpb vault vault/catalog",
 	"plugins/host":                "plugins/pluginpb vault vault/seal vault/secret",
-	"cmd/sidevault": "api/client api/jwt api/peercred api/rest api/wire backends backends/bbolt backends/memory envs " +
+	"api/codes":                   "vault",
+	"api/mcp":                     "api/codes vault vault/secret vault/suggest",
+	"api/mcp/local":               "api/mcp envs vault vault/seal vault/secret vault/suggest",
+	"api/mcp/remote":              "api/client api/mcp api/wire",
+	"api/rest":                    "api api/codes api/peercred api/wire envs vault vault/seal vault/secret vault/suggest",
+	"cmd/sidevault": "api/client api/jwt api/mcp api/mcp/local api/mcp/remote api/peercred api/rest api/wire backends backends/bbolt backends/memory envs " +
 		"plugins/host plugins/plugintest/contract plugins/scaffold vault vault/catalog vault/seal vault/secret vault/suggest",
 }
 

@@ -376,3 +376,16 @@ func (v *Vault) Environments(_ context.Context, c Caller) []EnvironmentStatus {
 	}
 	return list
 }
+
+// CatalogKeys returns the keys of the catalog files' entries that the caller's grant
+// covers, in their order. It looks into memory alone, so what an org registered is not
+// among them.
+func (v *Vault) CatalogKeys(c Caller) []string {
+	var keys []string
+	for _, i := range (*v.catalog.Load()).All() {
+		if c.usesIntegration(i.Key) {
+			keys = append(keys, i.Key)
+		}
+	}
+	return keys
+}

@@ -9,38 +9,10 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/sidevault/sidevault/api/codes"
 	"github.com/sidevault/sidevault/api/wire"
 	"github.com/sidevault/sidevault/vault"
 )
-
-// statuses maps every kind of error to its status. The code is the kind's name in
-// UPPER_SNAKE. No other file of this package mentions a status for an error.
-var statuses = map[vault.Kind]int{
-	vault.Internal:             http.StatusInternalServerError,
-	vault.InvalidRequest:       http.StatusBadRequest,
-	vault.ValidationFailed:     http.StatusUnprocessableEntity,
-	vault.InvalidCredentials:   http.StatusBadRequest,
-	vault.IntegrationDisabled:  http.StatusBadRequest,
-	vault.Unauthorized:         http.StatusUnauthorized,
-	vault.ForbiddenAdminScope:  http.StatusForbidden,
-	vault.Forbidden:            http.StatusForbidden,
-	vault.IntegrationNotFound:  http.StatusNotFound,
-	vault.CredentialNotFound:   http.StatusNotFound,
-	vault.KeyNotFound:          http.StatusNotFound,
-	vault.CredentialDeleted:    http.StatusConflict,
-	vault.CredentialExists:     http.StatusConflict,
-	vault.IntegrationExists:    http.StatusConflict,
-	vault.CredentialInactive:   http.StatusConflict,
-	vault.CredentialExpired:    http.StatusConflict,
-	vault.VersionConflict:      http.StatusPreconditionFailed,
-	vault.PayloadTooLarge:      http.StatusRequestEntityTooLarge,
-	vault.RateLimited:          http.StatusTooManyRequests,
-	vault.ToolSetupFailed:      http.StatusInternalServerError,
-	vault.Integrity:            http.StatusInternalServerError,
-	vault.EnvironmentLocked:    http.StatusServiceUnavailable,
-	vault.ValidatorUnavailable: http.StatusServiceUnavailable,
-	vault.BackendUnavailable:   http.StatusServiceUnavailable,
-}
 
 // retryAfter is the Retry-After of the kinds that pass by themselves, in seconds.
 var retryAfter = map[vault.Kind]string{
@@ -97,7 +69,7 @@ func (s *server) fail(r *request, err error) {
 	if a, ok := errors.AsType[*afterChange](err); ok {
 		data = a.data
 	}
-	s.failWith(r, statuses[e.Kind], e, data)
+	s.failWith(r, codes.Status(e.Kind), e, data)
 }
 
 // failWith answers with e, and with what was changed nevertheless; nil: nothing.

@@ -28,8 +28,11 @@ func (s *server) identify(c *gin.Context) {
 		Source: "rest", Peer: peer(c.Request), RequestID: requestID(c.Request),
 		Realm: vault.Clean(c.Request.Header.Get(wire.HeaderRealmName)),
 	}
-	if strings.HasPrefix(c.Request.UserAgent(), wire.CLIAgent) {
+	switch agent := c.Request.UserAgent(); {
+	case strings.HasPrefix(agent, wire.CLIAgent):
 		r.caller.Origin.Source = "cli"
+	case strings.HasPrefix(agent, wire.MCPAgent):
+		r.caller.Origin.Source = "mcp"
 	}
 	c.Set(requestKey, r)
 	h := c.Writer.Header()

@@ -46,6 +46,8 @@ type Options struct {
 	// Peers, when not nil, says which caller the peer of a Unix socket is. It takes
 	// a server whose ConnContext is [peercred.Attach].
 	Peers *peercred.Rules
+	// MCP, when not nil, is what /mcp serves.
+	MCP MCP
 }
 
 type server struct {
@@ -58,13 +60,14 @@ type server struct {
 	proxies  []netip.Prefix
 	failures *failures
 	closing  <-chan struct{}
+	mcp      MCP
 }
 
 // New returns the handler of the whole API.
 func New(cfg Config) http.Handler {
 	s := &server{
 		vault: cfg.Vault, tokens: cfg.Tokens, peers: cfg.Peers, log: cfg.Logger, registry: cfg.Registry, metrics: newMetrics(cfg.Registry),
-		proxies: cfg.TrustedProxies, failures: newFailures(), closing: cfg.Closing,
+		proxies: cfg.TrustedProxies, failures: newFailures(), closing: cfg.Closing, mcp: cfg.MCP,
 	}
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()

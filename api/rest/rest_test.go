@@ -117,17 +117,6 @@ func setTarget(r *http.Request, target string) error {
 	return nil
 }
 
-func TestEveryKindHasAStatus(t *testing.T) {
-	for _, k := range vault.Kinds() {
-		if statuses[k] < 400 || k.String() == "" {
-			t.Errorf("kind %d (%s) has no status", k, k)
-		}
-	}
-	if len(statuses) != len(vault.Kinds()) {
-		t.Errorf("%d statuses for %d kinds", len(statuses), len(vault.Kinds()))
-	}
-}
-
 func TestGuard(t *testing.T) {
 	proxy := netip.MustParsePrefix("10.0.0.0/8")
 	f := newFixture(t, Options{TrustedProxies: []netip.Prefix{proxy}})

@@ -8,7 +8,7 @@ import (
 // route is one operation of the API.
 type route struct {
 	method string
-	path   string   // in gin's form, below the version prefix unless it is open
+	path   string   // in gin's form, below the version prefix unless it is open or MCP's
 	query  []string // the parameters that it takes
 	open   bool     // answers without authentication, at the root
 	do     handler
@@ -59,6 +59,9 @@ func (s *server) routes() []route {
 		{http.MethodGet, "/audit", auditParameters, false, s.listAudit},
 		{http.MethodGet, "/audit/head", []string{"verify"}, false, s.auditHead},
 		{http.MethodGet, "/whoami", nil, false, s.whoami},
+		{http.MethodPost, mcpPath, nil, false, s.serveMCP},
+		{http.MethodGet, mcpPath, nil, false, s.serveMCP},
+		{http.MethodDelete, mcpPath, nil, false, s.serveMCP},
 		{http.MethodGet, "/healthz", nil, true, s.health},
 		{http.MethodGet, "/readyz", nil, true, s.ready},
 		{http.MethodGet, "/metrics", nil, true, s.showMetrics},
@@ -68,7 +71,7 @@ func (s *server) routes() []route {
 
 // bases returns the prefixes that the route answers under.
 func (r route) bases() []string {
-	if r.open {
+	if r.open || r.path == mcpPath {
 		return []string{""}
 	}
 	return []string{"/v1", "/api/v1"}

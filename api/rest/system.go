@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/sidevault/sidevault/api"
+	"github.com/sidevault/sidevault/api/codes"
 	"github.com/sidevault/sidevault/api/wire"
 	"github.com/sidevault/sidevault/vault"
 )
@@ -31,7 +32,7 @@ func (s *server) ready(r *request) (answer, error) {
 		check.Reason = e.Msg
 	}
 	s.log.WarnContext(r.ctx(), "not ready", "request_id", r.id(), "err", err)
-	return answer{status: statuses[vault.BackendUnavailable], body: wire.Health{Status: "unavailable", Checks: []wire.Check{check, plugins}}}, nil
+	return answer{status: codes.Status(vault.BackendUnavailable), body: wire.Health{Status: "unavailable", Checks: []wire.Check{check, plugins}}}, nil
 }
 
 func (s *server) checkPlugins() wire.Check {

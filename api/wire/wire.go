@@ -16,8 +16,12 @@ const (
 	HeaderLastEvent = "Last-Event-Id"
 )
 
-// CLIAgent begins the User-Agent of Sidevault's own command line.
-const CLIAgent = "sidevault-cli/"
+// What the User-Agent of Sidevault's own clients begins with: those of the command
+// line and of its MCP server over standard input and output.
+const (
+	CLIAgent = "sidevault-cli/"
+	MCPAgent = "sidevault-mcp/"
+)
 
 // Time is a time on the wire: RFC 3339, UTC, milliseconds.
 type Time time.Time

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/sidevault/sidevault/plugins/host"
+	"github.com/sidevault/sidevault/vault"
 	"github.com/sidevault/sidevault/vault/catalog"
 )
 
@@ -53,14 +56,21 @@ func (s *sidecar) reloadPluginsAndCatalog() {
 	s.setCatalog(c, catalogErr)
 }
 
+// setCatalog puts a catalog in force. MCP names the catalog's keys in tools/list, so
+// its clients are told when those are others.
 func (s *sidecar) setCatalog(c *catalog.Catalog, err error) {
 	if err != nil {
 		s.log.Error("the catalog was not reloaded; the old one stays in force", "err", err)
 		return
 	}
-	s.catalog = c
-	s.vault.SetCatalog(c)
 	s.log.Info("the catalog was reloaded", "integrations", len(c.All()))
+	s.catalog = c
+	everyone := vault.Caller{Integrations: []string{vault.All}}
+	before := s.vault.CatalogKeys(everyone)
+	s.vault.SetCatalog(c)
+	if !slices.Equal(before, s.vault.CatalogKeys(everyone)) {
+		s.tools.ToolsChanged()
+	}
 }
 
 // readPlugins reads the settings again, and returns those in force with the plugins

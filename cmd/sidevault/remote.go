@@ -61,7 +61,9 @@ func (r *remote) patient() (*client.Client, error) {
 }
 
 func (r *remote) connect(token secret.Value, o client.Options) (*client.Client, error) {
-	o.UserAgent = wire.CLIAgent + version()
+	if o.UserAgent == "" {
+		o.UserAgent = wire.CLIAgent + version()
+	}
 	c, err := client.New(client.Config{Address: r.address(), Token: token, Options: o})
 	if err != nil {
 		return nil, usagef("%s", err).hinted("--addr or %s names the sidecar, as in %s; %s holds the API key", addrVariable, client.DefaultAddress, tokenVariable)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sidevault/sidevault/api/mcp"
+	"github.com/sidevault/sidevault/api/mcp/local"
 	"github.com/sidevault/sidevault/api/peercred"
 	"github.com/sidevault/sidevault/api/rest"
 	"github.com/sidevault/sidevault/vault"
@@ -42,13 +44,18 @@ type sidecar struct {
 	certificate *certificate  // nil without TLS
 	dev         *devVault     // nil unless it is one
 	closing     chan struct{} // closed when the shutdown begins
+	tools       *mcp.Server
 }
 
 func newHTTPServer(s *sidecar, registry *prometheus.Registry) *http.Server {
+	s.tools = mcp.New(mcp.Config{Version: version(), Logger: s.log, Registry: registry})
 	server := &http.Server{
 		Handler: rest.New(rest.Config{
 			Vault: s.vault, Registry: registry, Logger: s.log,
-			Options: rest.Options{TrustedProxies: s.cfg.TrustedProxies, Closing: s.closing, Tokens: s.tokens, Peers: s.peers},
+			Options: rest.Options{
+				TrustedProxies: s.cfg.TrustedProxies, Closing: s.closing, Tokens: s.tokens, Peers: s.peers,
+				MCP: local.New(s.vault, mcp.NewHTTP(s.tools, mcp.HTTPOptions{Closing: s.closing})),
+			},
 		}),
 		ConnContext:       peercred.Attach,
 		ReadHeaderTimeout: readHeaderTimeout,
