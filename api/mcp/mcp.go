@@ -73,7 +73,10 @@ type identify func(sdk.Request) (Caller, error)
 func (s *Server) connect(who identify, notifies bool) *sdk.Server {
 	server := sdk.NewServer(&sdk.Implementation{Name: "sidevault", Title: "Sidevault", Version: s.version}, &sdk.ServerOptions{
 		Instructions: instructions,
-		Capabilities: &sdk.ServerCapabilities{Tools: &sdk.ToolCapabilities{ListChanged: notifies}},
+		// There are no prompts and no resources; their lists are served, and empty.
+		Capabilities: &sdk.ServerCapabilities{
+			Tools: &sdk.ToolCapabilities{ListChanged: notifies}, Prompts: &sdk.PromptCapabilities{}, Resources: &sdk.ResourceCapabilities{},
+		},
 		SetCacheable: func(_ context.Context, _ sdk.Request, c *sdk.Cacheable) { *c = private() },
 		SupportedProtocolVersions: []string{
 			revisionStateless, revisionSessions, revisionOldest,

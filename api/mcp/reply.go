@@ -138,21 +138,13 @@ func (r *reply) presentable() []byte {
 	if response.Error == nil {
 		return text
 	}
-	e := bland(response.Error)
 	out, err := json.Marshal(struct {
 		Version string          `json:"jsonrpc"`
-		ID      json.RawMessage `json:"id"`
+		ID      json.RawMessage `json:"id,omitempty"`
 		Error   *jsonrpc.Error  `json:"error"`
-	}{"2.0", orNull(response.ID), e})
+	}{"2.0", response.ID, bland(response.Error)})
 	if err != nil {
 		return nil
 	}
 	return out
-}
-
-func orNull(id json.RawMessage) json.RawMessage {
-	if id == nil {
-		return json.RawMessage("null")
-	}
-	return id
 }

@@ -25,8 +25,7 @@ type message struct {
 	text     []byte // the message as the SDK gets it
 }
 
-// methods are those that are served, and whether they are calls. The lists of what there
-// is none of are empty, for clients that ask without looking at the capabilities.
+// methods are those that are served, and whether they are calls.
 var methods = map[string]bool{
 	"initialize":                       true,
 	"ping":                             true,
@@ -52,13 +51,14 @@ type refused struct {
 
 func (r *refused) Error() string { return r.msg }
 
-// encode returns the response that says so.
+// encode returns the response that says so. What has no ID of its own is answered
+// without one, as MCP has it, where plain JSON-RPC says null.
 func (r *refused) encode() []byte {
-	id := r.id
-	if id == nil {
-		id = jsontext.Value("null")
+	id := ""
+	if r.id != nil {
+		id = fmt.Sprintf(`"id":%s,`, r.id)
 	}
-	return fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":%q}}`, id, r.code, r.msg)
+	return fmt.Appendf(nil, `{"jsonrpc":"2.0",%s"error":{"code":%d,"message":%q}}`, id, r.code, r.msg)
 }
 
 // screen reads a message: one JSON object, UTF-8, no member twice. What it returns for

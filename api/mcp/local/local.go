@@ -31,7 +31,7 @@ func New(v *vault.Vault, http *mcp.HTTP) *Handler { return &Handler{vault: v, ht
 func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c vault.Caller, still func() error) {
 	c.Origin.Source = source
 	h.http.Serve(w, r, mcp.Caller{
-		ID: c.Actor.ID, Owner: owner(c), RequestID: c.Origin.RequestID, Port: port{h.vault, c},
+		ID: c.Actor.ID, Owner: owner(c), RequestID: c.Origin.RequestID, Port: NewPort(h.vault, c),
 	}, still)
 }
 
@@ -39,7 +39,9 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c vault.Caller, 
 // can be the same.
 func owner(c vault.Caller) string { return c.Org.ID + "/" + c.Actor.Kind + "/" + c.Actor.ID }
 
-// port does the tools' work for one caller.
+// NewPort returns the port that does the tools' work for one caller.
+func NewPort(v *vault.Vault, c vault.Caller) mcp.Port { return port{v, c} }
+
 type port struct {
 	vault  *vault.Vault
 	caller vault.Caller
