@@ -1,8 +1,10 @@
 package mcp
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -13,6 +15,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sidevault/sidevault/vault"
 )
 
 // Headers of the streamable HTTP transport.
@@ -108,56 +112,51 @@ func verify(ctx context.Context, _ string, _ *http.Request) (*auth.TokenInfo, er
 }
 
 // Serve answers a request of a caller who was authenticated. Still does that once
-// more, for a stream, which ends when it fails.
-func (h *HTTP) Serve(w http.ResponseWriter, r *http.Request, c Caller, still func() error) {
+// more, for a stream, which ends when it fails. An error is a [*vault.Error], and nothing
+// was answered.
+func (h *HTTP) Serve(w http.ResponseWriter, r *http.Request, c Caller, still func() error) error {
 	out := newReply(w)
 	defer out.finish()
 	r = r.Clone(context.WithValue(r.Context(), callerKey{}, c))
 	// The key goes no further than to who has checked it.
 	r.Header.Set("Authorization", "Bearer authenticated")
-	switch r.Method {
-	case http.MethodPost:
-		h.post(out, r, c, still)
-	case http.MethodGet, http.MethodDelete:
-		h.session(out, r, c, still)
-	default:
-		out.Header().Set("Allow", "GET, POST, DELETE")
-		out.refuse(http.StatusMethodNotAllowed, &refused{code: jsonrpc.CodeInvalidRequest, msg: "POST a message"})
+	if r.Method == http.MethodPost {
+		return h.post(out, r, c, still)
 	}
+	return h.session(out, r, c, still)
 }
 
 // post answers a message.
-func (h *HTTP) post(out *reply, r *http.Request, c Caller, still func() error) {
+func (h *HTTP) post(out *reply, r *http.Request, c Caller, still func() error) error {
 	if bad := unacceptable(r); bad != nil {
 		out.refuse(http.StatusBadRequest, bad)
-		return
+		return nil
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(out.ResponseWriter, r.Body, maxMessage))
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		out.refuse(http.StatusRequestEntityTooLarge, &refused{code: jsonrpc.CodeInvalidRequest, msg: "the message is too large: at most 256 KiB are read"})
-		return
+		return &vault.Error{Kind: vault.PayloadTooLarge, Msg: "The message is too large", Details: fmt.Sprintf("at most %d bytes are read", maxMessage)}
 	}
 	if err != nil {
-		out.refuse(http.StatusBadRequest, &refused{code: jsonrpc.CodeInvalidRequest, msg: "the message ended early or came too slowly"})
-		return
+		return &vault.Error{Kind: vault.InvalidRequest, Msg: "The message could not be read", Details: "it ended early or came too slowly"}
 	}
 	m, err := h.server.screen(body)
 	modern := isStateless(r, m)
 	if bad, ok := errors.AsType[*refused](err); ok {
 		out.refuse(statusOf(bad, modern), bad)
-		return
+		return nil
 	}
-	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(string(m.text))), int64(len(m.text))
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(m.text)), int64(len(m.text))
 	switch {
 	case modern && m.method == "subscriptions/listen":
-		h.stream(out, r, c, still, h.stateless)
+		return h.stream(out, r, c, still, h.stateless)
 	case modern:
 		h.stateless.ServeHTTP(out, r)
 	case m.method == "initialize":
 		h.open(out, r, c)
 	default:
-		h.session(out, r, c, still)
+		return h.session(out, r, c, still)
 	}
+	return nil
 }
 
 // isStateless reports whether a request is of a revision without sessions.
@@ -171,6 +170,11 @@ func unacceptable(r *http.Request) *refused {
 		return &refused{code: jsonrpc.CodeInvalidRequest, msg: "the Content-Type is not application/json"}
 	}
 	accept := strings.ToLower(strings.Join(r.Header.Values("Accept"), ","))
+	if accept == "" {
+		// Who names nothing takes anything (RFC 9110, section 12.5.1).
+		accept = "*/*"
+		r.Header.Set("Accept", accept)
+	}
 	for _, media := range []string{"application/json", "text/event-stream"} {
 		kind, _, _ := strings.Cut(media, "/")
 		if !strings.Contains(accept, media) && !strings.Contains(accept, "*/*") && !strings.Contains(accept, kind+"/*") {
@@ -202,7 +206,7 @@ func (h *HTTP) open(out *reply, r *http.Request, c Caller) {
 }
 
 // session answers a request that belongs to a session.
-func (h *HTTP) session(out *reply, r *http.Request, c Caller, still func() error) {
+func (h *HTTP) session(out *reply, r *http.Request, c Caller, still func() error) error {
 	id := r.Header.Get(headerSession)
 	switch {
 	case r.Method != http.MethodPost && r.Header.Get(headerRevision) >= revisionStateless:
@@ -213,10 +217,11 @@ func (h *HTTP) session(out *reply, r *http.Request, c Caller, still func() error
 	case !h.sessions.use(id, c.Owner):
 		out.refuse(http.StatusNotFound, noSession())
 	case r.Method == http.MethodGet:
-		h.stream(out, r, c, still, h.stateful)
+		return h.stream(out, r, c, still, h.stateful)
 	default:
 		h.stateful.ServeHTTP(out, r)
 	}
+	return nil
 }
 
 func noSession() *refused {
@@ -225,11 +230,9 @@ func noSession() *refused {
 
 // stream answers with what has no end of its own. It ends with the server, with the
 // session, and when the caller's key is no longer good.
-func (h *HTTP) stream(out *reply, r *http.Request, c Caller, still func() error, handler http.Handler) {
+func (h *HTTP) stream(out *reply, r *http.Request, c Caller, still func() error, handler http.Handler) error {
 	if !h.admit(c.Owner) {
-		out.Header().Set("Retry-After", "1")
-		out.refuse(http.StatusTooManyRequests, &refused{code: jsonrpc.CodeInvalidRequest, msg: "this caller has too many streams open"})
-		return
+		return &vault.Error{Kind: vault.RateLimited, Msg: "This caller has too many streams open", Details: fmt.Sprintf("at most %d are served at once", h.options.Each)}
 	}
 	defer h.leave(c.Owner)
 	out.unhurried()
@@ -239,6 +242,7 @@ func (h *HTTP) stream(out *reply, r *http.Request, c Caller, still func() error,
 	defer watching.Wait()
 	defer cancel()
 	handler.ServeHTTP(out, r.WithContext(ctx))
+	return nil
 }
 
 func (h *HTTP) watch(ctx context.Context, cancel context.CancelFunc, still func() error) {

@@ -13,7 +13,9 @@ import (
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/sidevault/sidevault/api/codes"
 	"github.com/sidevault/sidevault/api/mcp"
+	"github.com/sidevault/sidevault/vault"
 )
 
 // web is the HTTP transport with two callers, whose names are their keys.
@@ -30,12 +32,16 @@ func newWeb(t *testing.T, o mcp.HTTPOptions) (*fixture, *web) {
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		c := f.caller(f.admin)
 		c.Owner = r.Header.Get("Authorization")
-		handler.Serve(rw, r, c, func() error {
+		err := handler.Serve(rw, r, c, func() error {
 			if w.revoked.Load() {
 				return errors.New("revoked")
 			}
 			return nil
 		})
+		if err != nil {
+			rw.Header().Set("Cache-Control", "no-store")
+			http.Error(rw, err.Error(), codes.Status(vault.KindOf(err)))
+		}
 	}))
 	t.Cleanup(server.Close)
 	w.url = server.URL
@@ -311,7 +317,6 @@ func TestMethodsAndSizes(t *testing.T) {
 		status                int
 		headers               []string
 	}{
-		{http.MethodPut, "", ping, http.StatusMethodNotAllowed, nil},
 		{http.MethodGet, "", "", http.StatusBadRequest, nil},
 		{http.MethodGet, "nosuch", "", http.StatusNotFound, nil},
 		{http.MethodGet, "", "", http.StatusMethodNotAllowed, []string{"Mcp-Protocol-Version: 2026-07-28"}},

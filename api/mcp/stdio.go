@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
@@ -32,8 +33,10 @@ type lines struct {
 	in     io.ReadCloser
 	reader *bufio.Reader
 
-	mu  sync.Mutex
-	out io.Writer
+	mu      sync.Mutex
+	out     io.Writer
+	waiting map[any]bool  // the calls that have no answer yet, by ID
+	idle    chan struct{} // told when there is none
 
 	next   chan []byte
 	closed chan struct{}
@@ -44,6 +47,7 @@ type lines struct {
 func (l *lines) Connect(context.Context) (sdk.Connection, error) {
 	l.reader = bufio.NewReaderSize(l.in, maxMessage)
 	l.next, l.closed = make(chan []byte), make(chan struct{})
+	l.waiting, l.idle = map[any]bool{}, make(chan struct{}, 1)
 	go l.pump()
 	return l, nil
 }
@@ -92,6 +96,7 @@ func (l *lines) Read(ctx context.Context) (jsonrpc.Message, error) {
 			return nil, io.EOF
 		case line, open := <-l.next:
 			if !open {
+				l.settle(ctx)
 				return nil, io.EOF
 			}
 			if line = bytes.TrimSpace(line); len(line) == 0 {
@@ -104,7 +109,45 @@ func (l *lines) Read(ctx context.Context) (jsonrpc.Message, error) {
 				}
 				continue
 			}
-			return jsonrpc.DecodeMessage(m.text)
+			return l.deliver(m)
+		}
+	}
+}
+
+// deliver gives a message to the SDK, and remembers that a call wants an answer.
+func (l *lines) deliver(m message) (jsonrpc.Message, error) {
+	decoded, err := jsonrpc.DecodeMessage(m.text)
+	if r, ok := decoded.(*jsonrpc.Request); ok && r.IsCall() && m.method != "subscriptions/listen" {
+		l.mu.Lock()
+		l.waiting[r.ID.Raw()] = true
+		l.mu.Unlock()
+	}
+	return decoded, err
+}
+
+// patience is how long calls may take after the input has ended.
+const patience = 30 * time.Second
+
+// settle waits for the answers to what was asked before the input ended: the SDK drops
+// them at the end of the input.
+func (l *lines) settle(ctx context.Context) {
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for {
+		l.mu.Lock()
+		done := len(l.waiting) == 0
+		l.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-l.idle:
+		case <-ctx.Done():
+			return
+		case <-l.closed:
+			return
+		case <-timeout.C:
+			return
 		}
 	}
 }
@@ -123,7 +166,23 @@ func (l *lines) Write(_ context.Context, m jsonrpc.Message) error {
 		// The encoder could quote.
 		return errors.New("a message could not be encoded")
 	}
-	return l.send(text)
+	err = l.send(text)
+	if r, ok := m.(*jsonrpc.Response); ok {
+		l.answered(r.ID.Raw())
+	}
+	return err
+}
+
+func (l *lines) answered(id any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.waiting, id)
+	if len(l.waiting) == 0 {
+		select {
+		case l.idle <- struct{}{}:
+		default:
+		}
+	}
 }
 
 func (l *lines) send(text []byte) error {

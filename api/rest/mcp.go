@@ -10,8 +10,9 @@ import (
 // every request passes.
 type MCP interface {
 	// Serve answers a request. Still authenticates its caller once more, for an answer
-	// that takes long; it may be called until Serve returns.
-	Serve(w http.ResponseWriter, r *http.Request, c vault.Caller, still func() error)
+	// that takes long; it may be called until Serve returns. After an error nothing was
+	// answered yet.
+	Serve(w http.ResponseWriter, r *http.Request, c vault.Caller, still func() error) error
 }
 
 // mcpPath is where MCP is served, and nowhere else.
@@ -22,9 +23,8 @@ func (s *server) serveMCP(r *request) (answer, error) {
 		s.noRoute(r.gin)
 		return answer{}, nil
 	}
-	s.mcp.Serve(r.gin.Writer, r.gin.Request, r.caller, func() error {
+	return answer{}, s.mcp.Serve(r.gin.Writer, r.gin.Request, r.caller, func() error {
 		again := *r
 		return s.authenticate(&again)
 	})
-	return answer{}, nil
 }

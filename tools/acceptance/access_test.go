@@ -73,10 +73,14 @@ var access = map[string][kindsOfCallers]int{
 	"GET /v1/audit":        {401, 401, 401, 403, 403, 403, 200, 200, 200},
 	"GET /v1/audit/head":   {401, 401, 401, 403, 403, 403, 200, 200, 200},
 	"GET /v1/whoami":       {401, 401, 401, 200, 200, 200, 200, 200, 200},
-	"GET /healthz":         {200, 200, 200, 200, 200, 200, 200, 200, 200},
-	"GET /readyz":          {200, 200, 200, 200, 200, 200, 200, 200, 200},
-	"GET /metrics":         {200, 200, 200, 200, 200, 200, 200, 200, 200},
-	"GET /openapi.yaml":    {200, 200, 200, 200, 200, 200, 200, 200, 200},
+	"POST /mcp":            {401, 401, 401, 200, 200, 200, 200, 200, 200},
+	// Nobody names a session, and each has its own: see TestMCPSessionIsTheCallersOwn.
+	"GET /mcp":          {401, 401, 401, 400, 400, 400, 400, 400, 400},
+	"DELETE /mcp":       {401, 401, 401, 400, 400, 400, 400, 400, 400},
+	"GET /healthz":      {200, 200, 200, 200, 200, 200, 200, 200, 200},
+	"GET /readyz":       {200, 200, 200, 200, 200, 200, 200, 200, 200},
+	"GET /metrics":      {200, 200, 200, 200, 200, 200, 200, 200, 200},
+	"GET /openapi.yaml": {200, 200, 200, 200, 200, 200, 200, 200, 200},
 }
 
 // company is a sidecar with a key of each kind of caller.
@@ -166,6 +170,8 @@ func (c *company) prepare(route string) cell {
 
 func (c *company) body(route, name string) any {
 	switch method, path, _ := strings.Cut(route, " "); {
+	case route == "POST /mcp":
+		return mcpInitialize
 	case route == "POST /v1/integrations":
 		return map[string]any{"id": name}
 	case route == "POST /v1/keys":

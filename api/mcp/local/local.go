@@ -27,10 +27,11 @@ type Handler struct {
 // New returns a handler that serves a vault.
 func New(v *vault.Vault, http *mcp.HTTP) *Handler { return &Handler{vault: v, http: http} }
 
-// Serve answers a request. Still authenticates its caller once more.
-func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c vault.Caller, still func() error) {
+// Serve answers a request. Still authenticates its caller once more. An error is a
+// [*vault.Error], and nothing was answered.
+func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, c vault.Caller, still func() error) error {
 	c.Origin.Source = source
-	h.http.Serve(w, r, mcp.Caller{
+	return h.http.Serve(w, r, mcp.Caller{
 		ID: c.Actor.ID, Owner: owner(c), RequestID: c.Origin.RequestID, Port: NewPort(h.vault, c),
 	}, still)
 }
