@@ -5,7 +5,9 @@ import (
 	"errors"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -91,7 +93,7 @@ var nameLikeRE = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,23}$`)
 // the sidecar's messages quote names that it does not know.
 func (f *Failure) strike(arguments []byte) {
 	for _, s := range suspects(arguments) {
-		for _, form := range []string{s, clipped(s)} {
+		for _, form := range quotations(s) {
 			f.Message = strings.ReplaceAll(f.Message, form, secret.Redacted)
 			f.Details = strings.ReplaceAll(f.Details, form, secret.Redacted)
 		}
@@ -102,7 +104,23 @@ func (f *Failure) strike(arguments []byte) {
 // words.
 const shortest = 4
 
-// clipped is how messages quote what is long.
+// quotations are the forms in which messages quote a text: as it is, what prints of it,
+// cut where it is long, and with escapes.
+func quotations(s string) (forms []string) {
+	prints := strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, s)
+	for _, form := range []string{s, prints, clipped(s), clipped(prints)} {
+		escaped := strconv.Quote(form)
+		forms = append(forms, form, escaped[1:len(escaped)-1])
+	}
+	return slices.DeleteFunc(forms, func(form string) bool { return len(form) < shortest })
+}
+
+// clipped is how messages cut what is long.
 func clipped(s string) string {
 	if r := []rune(s); len(r) > 64 {
 		return string(r[:64])

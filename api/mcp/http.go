@@ -120,6 +120,10 @@ func (h *HTTP) Serve(w http.ResponseWriter, r *http.Request, c Caller, still fun
 	r = r.Clone(context.WithValue(r.Context(), callerKey{}, c))
 	// The key goes no further than to who has checked it.
 	r.Header.Set("Authorization", "Bearer authenticated")
+	if r.Header.Get("Accept") == "" {
+		// Who names nothing takes anything (RFC 9110, section 12.5.1).
+		r.Header.Set("Accept", "*/*")
+	}
 	if r.Method == http.MethodPost {
 		return h.post(out, r, c, still)
 	}
@@ -170,11 +174,6 @@ func unacceptable(r *http.Request) *refused {
 		return &refused{code: jsonrpc.CodeInvalidRequest, msg: "the Content-Type is not application/json"}
 	}
 	accept := strings.ToLower(strings.Join(r.Header.Values("Accept"), ","))
-	if accept == "" {
-		// Who names nothing takes anything (RFC 9110, section 12.5.1).
-		accept = "*/*"
-		r.Header.Set("Accept", accept)
-	}
 	for _, media := range []string{"application/json", "text/event-stream"} {
 		kind, _, _ := strings.Cut(media, "/")
 		if !strings.Contains(accept, media) && !strings.Contains(accept, "*/*") && !strings.Contains(accept, kind+"/*") {

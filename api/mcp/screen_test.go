@@ -2,6 +2,7 @@ package mcp
 
 import (
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -63,6 +64,11 @@ func TestStrike(t *testing.T) {
 	long := strings.Repeat("Zq9/", 40)
 	f := &Failure{Message: `unknown "` + clipped(long) + `…" and prodution`, Details: "field A1B2C3D4E5 is sesame"}
 	f.strike([]byte(`{"environment":"prodution","name":"` + long + `","fields":{"A1B2C3D4E5":"sesame"}}`))
+	odd := &Failure{Message: fmt.Sprintf("unknown %q", "\"<é\\ abc>")}
+	odd.strike([]byte(`{"environment":"\"<é\\ a\nbc>"}`))
+	if odd.Message != `unknown "<redacted>"` {
+		t.Error(odd.Message)
+	}
 	if f.Message != `unknown "<redacted>…" and prodution` || f.Details != "field <redacted> is <redacted>" {
 		t.Errorf("%s: %s", f.Message, f.Details)
 	}

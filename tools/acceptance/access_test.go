@@ -85,11 +85,12 @@ var access = map[string][kindsOfCallers]int{
 
 // company is a sidecar with a key of each kind of caller.
 type company struct {
-	t     *testing.T
-	url   string
-	admin *sidecar.Client
-	keys  [kindsOfCallers]string
-	cells int
+	t       *testing.T
+	url     string
+	sidecar *sidecar.Sidecar
+	admin   *sidecar.Client
+	keys    [kindsOfCallers]string
+	cells   int
 }
 
 func newCompany(t *testing.T) *company {
@@ -100,7 +101,7 @@ func newCompany(t *testing.T) *company {
 		t.Fatal(made.Stderr)
 	}
 	s := v.Start(t)
-	c := &company{t: t, url: s.URL, admin: s.Admin()}
+	c := &company{t: t, url: s.URL, sidecar: s, admin: s.Admin()}
 	c.keys[admin], c.keys[stranger] = v.AdminKey, strings.TrimSpace(made.Stdout)
 	all := []string{"*", "production"}
 	c.keys[reader] = newKey(c.admin, "user", all, []string{"*"})
