@@ -1,4 +1,5 @@
-# Needs Go, and gcc for the race detector of the tests.
+# Needs Go, and gcc for the race detector of the tests. With npm the tests run foreign
+# MCP clients, too.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -60,11 +61,20 @@ fuzz: ## fuzz every fuzz test for FUZZTIME (10s)
 		done; \
 	done
 
-tools: $(TOOLS)/.built ## build the pinned tools into .tools
+tools: $(TOOLS)/.built $(TOOLS)/mcp/.installed ## build and install the pinned tools into .tools
 
 $(TOOLS)/.built: tools/go.mod tools/go.sum tools/protogen/main.go
 	GOBIN=$(TOOLS) CGO_ENABLED=0 $(GO) -C tools install -trimpath tool ./protogen
 	touch $@
+
+# Scripts of packages are not run; the Node that the programs need is a package, too.
+$(TOOLS)/mcp/.installed: tools/mcp/package.json tools/mcp/package-lock.json
+	@mkdir -p $(@D)
+	@if command -v npm >/dev/null; then \
+		cp $^ $(@D) && cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; \
+	else \
+		echo "there is no npm: the tests with foreign MCP clients will be skipped" >&2; \
+	fi
 
 race:
 	@cc=$$($(GO) env CC); command -v "$${cc%% *}" >/dev/null || \

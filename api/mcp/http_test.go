@@ -29,7 +29,7 @@ func newWeb(t *testing.T, o mcp.HTTPOptions) (*fixture, *web) {
 	t.Helper()
 	f, w := newFixture(t), &web{t: t}
 	handler := mcp.NewHTTP(f.server, o)
-	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		c := f.caller(f.admin)
 		c.Owner = r.Header.Get("Authorization")
 		err := handler.Serve(rw, r, c, func() error {
@@ -43,10 +43,15 @@ func newWeb(t *testing.T, o mcp.HTTPOptions) (*fixture, *web) {
 			http.Error(rw, err.Error(), codes.Status(vault.KindOf(err)))
 		}
 	}))
+	// Streams must outlast what an ordinary request may take.
+	server.Config.ReadTimeout, server.Config.WriteTimeout = ordinary, ordinary
+	server.Start()
 	t.Cleanup(server.Close)
 	w.url = server.URL
 	return f, w
 }
+
+const ordinary = time.Second
 
 // send sends a request and returns its status, its body and the session it is in.
 func (w *web) send(ctx context.Context, method, key, session, body string, headers ...string) (*http.Response, string) {
@@ -220,6 +225,7 @@ func TestStreamsAreBounded(t *testing.T) {
 }
 
 func TestToolsChangedIsTold(t *testing.T) {
+	t.Parallel()
 	f, w := newWeb(t, mcp.HTTPOptions{})
 	for _, revision := range []string{"2025-11-25", "2026-07-28"} {
 		told := make(chan struct{}, 8)
@@ -234,6 +240,7 @@ func TestToolsChangedIsTold(t *testing.T) {
 		if got := session.InitializeResult().ProtocolVersion; got != revision {
 			t.Errorf("revision %s, want %s", got, revision)
 		}
+		time.Sleep(ordinary + ordinary/2)
 		for attempt := 0; ; attempt++ {
 			f.server.ToolsChanged()
 			select {

@@ -88,25 +88,13 @@ func listenMCP(t *testing.T, s *sidecar.Sidecar, key string) <-chan struct{} {
 	return streamMCP(t, s, key, http.MethodPost, mcpListen, "Mcp-Protocol-Version: "+mcpModern, "Mcp-Method: subscriptions/listen")
 }
 
-// A shutdown does not wait for those who listen, and neither kind of stream is cut
-// off at the time that an ordinary request may take.
-func TestMCPStreamsLastAsLongAsTheServer(t *testing.T) {
+// A shutdown does not wait for those who listen.
+func TestMCPStreamsEndWithTheServer(t *testing.T) {
 	t.Parallel()
 	s := binary.Serve(t)
 	session := "Mcp-Session-Id: " + openMCP(s.Admin())
 	streams := []<-chan struct{}{streamMCP(t, s, s.AdminKey, http.MethodGet, "", session), listenMCP(t, s, s.AdminKey)}
 	s.Admin().Get("/mcp", session).Wants(http.StatusConflict)
-	if !testing.Short() {
-		// Longer than the time for reading a request.
-		time.Sleep(32 * time.Second)
-	}
-	for _, ended := range streams {
-		select {
-		case <-ended:
-			t.Error("a stream has ended by itself")
-		default:
-		}
-	}
 	if took := s.Stop(); took > 5*time.Second {
 		t.Errorf("the shutdown took %s", took)
 	}
