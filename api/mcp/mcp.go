@@ -14,6 +14,7 @@ package mcp
 import (
 	"context"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
@@ -21,7 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Protocol revisions. Those up to stateful have sessions, the later one has none.
+// Protocol revisions. Those up to revisionSessions have sessions, the later one has none.
 // Older ones, which have batches, are answered with a newer one.
 const (
 	revisionOldest    = "2025-06-18"
@@ -87,14 +88,7 @@ func (s *Server) connect(who identify, notifies bool) *sdk.Server {
 	}
 	server.AddReceivingMiddleware(func(next sdk.MethodHandler) sdk.MethodHandler {
 		return func(ctx context.Context, method string, req sdk.Request) (sdk.Result, error) {
-			if method != "tools/list" {
-				return next(ctx, method, req)
-			}
-			caller, err := who(req)
-			if err != nil {
-				return nil, s.unexpected(ctx, "", err)
-			}
-			return s.list(ctx, caller)
+			return s.receive(ctx, who, next, method, req)
 		}
 	})
 	s.mu.Lock()
@@ -112,6 +106,25 @@ func (s *Server) add(server *sdk.Server, who identify, t tool) {
 		}
 		return s.call(ctx, caller, t, req.Params.Arguments), nil
 	})
+}
+
+// receive answers a request. A panic ends the request and not the sidecar: the SDK
+// handles it in a goroutine of its own.
+func (s *Server) receive(ctx context.Context, who identify, next sdk.MethodHandler, method string, req sdk.Request) (result sdk.Result, err error) {
+	defer func() {
+		if recover() != nil {
+			s.log.ErrorContext(ctx, "panic while handling a message", "method", method, "stack", string(debug.Stack()))
+			result, err = nil, &jsonrpc.Error{Code: codeFailed, Message: "Internal error"}
+		}
+	}()
+	if method != "tools/list" {
+		return next(ctx, method, req)
+	}
+	caller, err := who(req)
+	if err != nil {
+		return nil, s.unexpected(ctx, "", err)
+	}
+	return s.list(ctx, caller)
 }
 
 // private marks what depends on the caller. It is stale at once: a key can be

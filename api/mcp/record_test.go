@@ -101,6 +101,8 @@ func TestCallsAreCounted(t *testing.T) {
 // panicking is a port with a fault in it.
 type panicking struct{ mcp.Port }
 
+func (panicking) Words(context.Context) (mcp.Words, error) { panic("SECRETQ7Z9") }
+
 func (panicking) Set(context.Context, mcp.Slot, mcp.Credential) (time.Time, error) {
 	panic("SECRETQ7Z9")
 }
@@ -112,6 +114,9 @@ func TestPanicEndsTheCallAlone(t *testing.T) {
 	s := f.connect(c)
 	if got := call(t, s, set, args{"integration_key": "salesforce", "value": "x"}); got.Code != "internal" || got.Status != 500 {
 		t.Errorf("%s %d", got.Code, got.Status)
+	}
+	if _, err := s.ListTools(t.Context(), nil); err == nil || strings.Contains(err.Error(), "SECRETQ7Z9") {
+		t.Errorf("tools/list: %v", err)
 	}
 	if got := call(t, s, status, args{"integration_key": "salesforce"}); got.failed {
 		t.Error("the server does not go on")
