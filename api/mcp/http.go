@@ -234,8 +234,8 @@ func (h *HTTP) stream(out *reply, r *http.Request, c Caller, still func() error,
 		return &vault.Error{Kind: vault.RateLimited, Msg: "This caller has too many streams open", Details: fmt.Sprintf("at most %d are served at once", h.options.Each)}
 	}
 	defer h.leave(c.Owner)
-	out.unhurried()
 	ctx, cancel := context.WithCancel(r.Context())
+	out.broken = cancel
 	var watching sync.WaitGroup
 	watching.Go(func() { h.watch(ctx, cancel, still) })
 	defer watching.Wait()

@@ -24,7 +24,8 @@ type reply struct {
 	mu        sync.Mutex
 	status    int // 0: nothing was written
 	streaming bool
-	own       bool // it is not the SDK's
+	own       bool   // it is not the SDK's
+	broken    func() // ends a stream that cannot be written to; nil without one
 	body      bytes.Buffer
 }
 
@@ -59,9 +60,14 @@ func (r *reply) Write(b []byte) (int, error) {
 	if !r.streaming {
 		return r.body.Write(b)
 	}
-	// Not every writer has deadlines (a test's recorder has none).
+	// A deadline of its own for each event: that of ordinary requests has passed. Not every
+	// writer has deadlines (a test's recorder has none).
 	_ = r.control.SetWriteDeadline(time.Now().Add(slowest))
-	return r.ResponseWriter.Write(b)
+	n, err := r.ResponseWriter.Write(b)
+	if err != nil && r.broken != nil {
+		r.broken()
+	}
+	return n, err
 }
 
 // Flush sends what a stream has.
@@ -69,15 +75,11 @@ func (r *reply) Flush() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.streaming {
-		_ = r.control.Flush()
+		if r.control.Flush() != nil && r.broken != nil {
+			r.broken()
+		}
 		_ = r.control.SetWriteDeadline(time.Time{})
 	}
-}
-
-// unhurried lifts the limits on how long a request may take, for a stream.
-func (r *reply) unhurried() {
-	_ = r.control.SetReadDeadline(time.Time{})
-	_ = r.control.SetWriteDeadline(time.Time{})
 }
 
 // refuse answers without the SDK.
