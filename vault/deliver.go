@@ -107,6 +107,7 @@ func (c *courier) parcel(key string, d outboxDoc) (p parcel, bound bool, err err
 
 // hand makes the call and stores its outcome.
 func (c *courier) hand(p parcel, call SyncCall, secrets seal.Fields) (time.Time, error) {
+	struck := striker(p.integration, secrets)
 	result, err := c.v.plugins.Sync(c.ctx, call)
 	if c.ctx.Err() != nil {
 		// The vault closes: what came of the call is not known, and it is made again.
@@ -115,12 +116,12 @@ func (c *courier) hand(p parcel, call SyncCall, secrets seal.Fields) (time.Time,
 	c.v.metrics.Synced(p.binding.Plugin, err == nil && !result.Failed)
 	if err != nil {
 		c.v.log.Warn("a sync got no answer", "plugin", p.binding.Plugin, "integration", p.slot.Integration, "attempt", call.Attempt, "err", err)
-		return c.fail(p, reason(err), 0)
+		return c.fail(p, foreign(struck, reason(err)), 0)
 	}
 	if !result.Failed {
 		return c.succeed(p)
 	}
-	msg := foreign(striker(p.integration, secrets), result.Message)
+	msg := foreign(struck, result.Message)
 	if msg == "" {
 		msg = fmt.Sprintf("plugin %s failed without saying why", p.binding.Plugin)
 	}

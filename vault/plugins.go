@@ -51,7 +51,7 @@ const (
 // catalog binds. Calls may be concurrent. They must end soon after ctx does, and when
 // the binding's Timeout has passed, which does not count the start of the program.
 //
-// Errors are [*PluginError]: the program gave no answer. They hold no secret.
+// Errors are [*PluginError]: the program gave no answer.
 type Plugins interface {
 	// Validate asks a validator about a credential.
 	Validate(ctx context.Context, call PluginCall) (Validation, error)
@@ -109,7 +109,7 @@ type SyncResult struct {
 // PluginError says that a program gave no answer.
 type PluginError struct {
 	Plugin string
-	Reason string // for callers: did not answer within 2s
+	Reason string // for callers: did not answer within 2s; may quote the program
 	Err    error  // for the log
 }
 

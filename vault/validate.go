@@ -83,7 +83,7 @@ func (a *attempt) ask(ctx context.Context, i Integration, b Validator, call Plug
 	}
 	if err != nil {
 		return errorf(ValidatorUnavailable, "The validator %s gave no answer", b.Name).
-			detailed("%s; nothing was stored, and what was stored before stays", reason(err)).because(err)
+			detailed("%s; nothing was stored, and what was stored before stays", foreign(striker(i, all), reason(err))).because(err)
 	}
 	if !answer.Rejected {
 		return nil

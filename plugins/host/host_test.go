@@ -253,7 +253,7 @@ func TestNoAnswer(t *testing.T) {
 		{"noverdict", "gave no verdict"},
 		{"verdict9", "gave no verdict"},
 		{"huge", "gave an answer that is too large, or is out of resources"},
-		{"error", "answered with the error Unavailable"},
+		{"error", "answered with an error: the provider says <redacted>"},
 		{"crash", "crashed during the call"},
 		{"segv", "crashed during the call"},
 	} {

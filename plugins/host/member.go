@@ -115,7 +115,7 @@ func (m *member) call(ctx context.Context, c rpc, fields seal.Fields) *failure {
 			f.outOfTime(ctx)
 		}
 	default:
-		f.answered, f.reason = true, reasonFor(status.Code(err), c.service())
+		f.answered, f.reason = true, reasonFor(status.Convert(err), c.service(), fields)
 	}
 	return f
 }
@@ -130,14 +130,17 @@ type failure struct {
 	answered bool          // the process works, though its answer is none
 }
 
-// reasonFor says what an error answer means. Its text may hold anything, so only the
-// code is for callers.
-func reasonFor(code codes.Code, service string) string {
-	switch code {
+// reasonFor says what an error answer means. Its text is the program's, as that of a
+// rejection is: it is bounded here, and the secrets of the call are struck out of it.
+func reasonFor(s *status.Status, service string, fields seal.Fields) string {
+	switch s.Code() {
 	case codes.Unimplemented:
 		return "is not a " + service
 	case codes.ResourceExhausted:
 		return "gave an answer that is too large, or is out of resources"
 	}
-	return "answered with the error " + code.String()
+	if text := printable(strikerOf(fields).Strike(s.Message()), longestMessage); text != "" {
+		return "answered with an error: " + text
+	}
+	return "answered with the error " + s.Code().String()
 }
