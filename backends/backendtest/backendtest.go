@@ -40,6 +40,15 @@ type Options struct {
 	// also races two of them.
 	Shared bool
 
+	// Address creates storage as create does, and returns what [Child] opens it
+	// by. With it the suite races two processes too.
+	Address func(t *testing.T) (open Open, address string)
+
+	// Disconnect breaks the connections that the open handles have to the
+	// engine, which itself runs on. With it the suite watches and commits while
+	// they break; a handle must recover by itself.
+	Disconnect func()
+
 	// Steps is how many random batches are compared with the model. The
 	// default is 300; the variable BACKENDTEST_STEPS overrides it.
 	Steps int
@@ -95,7 +104,15 @@ func (s *suite) cases() []testCase {
 		{"Reopen", testReopen},
 	}
 	if s.Shared {
-		cases = append(cases, testCase{"SharedRace", testSharedRace}, testCase{"SharedWatch", testSharedWatch})
+		cases = append(cases, testCase{"SharedRace", testSharedRace}, testCase{"SharedCreate", testSharedCreate},
+			testCase{"SharedConflict", testSharedConflict}, testCase{"SharedList", testSharedList},
+			testCase{"SharedWatch", testSharedWatch}, testCase{"SharedClose", testSharedClose})
+	}
+	if s.Address != nil {
+		cases = append(cases, testCase{"Processes", testProcesses})
+	}
+	if s.Disconnect != nil {
+		cases = append(cases, testCase{"Reconnect", testReconnect})
 	}
 	return cases
 }

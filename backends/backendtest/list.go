@@ -125,6 +125,12 @@ func testListPages(u *subject) {
 // testListWhileWriting pages through records that stay while others come and go
 // and all of them are rewritten.
 func testListWhileWriting(u *subject) {
+	u.listWhileWriting(u.Backend)
+}
+
+// listWhileWriting writes through the handle and lists through the subject's.
+func (u *subject) listWhileWriting(b backends.Backend) {
+	u.Helper()
 	var stay []string
 	for i := 0; i < 200; i += 2 {
 		stay = append(stay, keyOf(i))
@@ -140,7 +146,7 @@ func testListWhileWriting(u *subject) {
 	for w := range 2 {
 		writers.Go(func() {
 			for i := w; !stop.Load(); i++ {
-				u.churn(keyOf(i%200), i%2 == 1)
+				u.churn(b, keyOf(i%200), i%2 == 1)
 				written.Add(1)
 			}
 		})
@@ -162,8 +168,8 @@ func testListWhileWriting(u *subject) {
 }
 
 // churn rewrites the record under key, or deletes it if it may go.
-func (u *subject) churn(key string, mayGo bool) {
-	r, err := u.Get(u.Context(), key)
+func (u *subject) churn(b backends.Backend, key string, mayGo bool) {
+	r, err := b.Get(u.Context(), key)
 	if err != nil && !errors.Is(err, backends.ErrNotFound) {
 		u.Errorf("Get(%q): %v", key, err)
 	}
@@ -171,7 +177,7 @@ func (u *subject) churn(key string, mayGo bool) {
 	if mayGo && r.Revision != 0 {
 		c = backends.Delete(key, r.Revision)
 	}
-	if _, err := u.Commit(u.Context(), batch(c)); err != nil && !errors.Is(err, backends.ErrConflict) {
+	if _, err := b.Commit(u.Context(), batch(c)); err != nil && !errors.Is(err, backends.ErrConflict) {
 		u.Errorf("Commit(%q): %v", key, err)
 	}
 }

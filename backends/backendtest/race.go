@@ -17,12 +17,19 @@ const (
 
 // testCreateRace lets many create the same key: one does, the others learn so.
 func testCreateRace(u *subject) {
+	u.raceCreate(u.Backend)
+}
+
+// raceCreate spreads the racers over the handles.
+func (u *subject) raceCreate(handles ...backends.Backend) {
+	u.Helper()
 	for round := range 10 {
 		var won atomic.Int64
 		var at atomic.Uint64
 		key := keyOf(round)
 		together(racers, func(i int) {
-			rev, err := u.Commit(u.Context(), batch(backends.Put(key, 0, []byte(key)), backends.Put(fmt.Sprint(key, "/", i), 0, nil)))
+			b := handles[i%len(handles)]
+			rev, err := b.Commit(u.Context(), batch(backends.Put(key, 0, []byte(key)), backends.Put(fmt.Sprint(key, "/", i), 0, nil)))
 			switch {
 			case err == nil:
 				won.Add(1)
@@ -171,12 +178,4 @@ func testNoFalseConflicts(u *subject) {
 		}
 		u.expect(keyOf(i), "9", at)
 	})
-}
-
-func testSharedRace(u *subject) {
-	second := u.mustOpen()
-	u.raceCounter(u.Backend, second)
-	if err := second.Close(); err != nil {
-		u.Errorf("Close: %v", err)
-	}
 }

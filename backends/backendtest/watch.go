@@ -228,14 +228,3 @@ func testWatchSlow(u *subject) {
 		got = append(got, e)
 	}
 }
-
-func testSharedWatch(u *subject) {
-	second := u.mustOpen()
-	ctx, cancel := context.WithCancel(u.Context())
-	defer cancel()
-	events := u.watch(ctx, u.head().Revision)
-	u.expectEvents(events, u.write(second, 5))
-	if err := second.Close(); err != nil {
-		u.Errorf("Close: %v", err)
-	}
-}
