@@ -63,8 +63,8 @@ fuzz: ## fuzz every fuzz test for FUZZTIME (10s)
 
 tools: $(TOOLS)/.built $(TOOLS)/mcp/.installed ## build and install the pinned tools into .tools
 
-$(TOOLS)/.built: tools/go.mod tools/go.sum tools/protogen/main.go
-	GOBIN=$(TOOLS) CGO_ENABLED=0 $(GO) -C tools install -trimpath tool ./protogen
+$(TOOLS)/.built: tools/go.mod tools/go.sum tools/protogen/main.go tools/etcd/main.go
+	GOBIN=$(TOOLS) CGO_ENABLED=0 $(GO) -C tools install -trimpath tool ./protogen ./etcd
 	touch $@
 
 # Scripts of packages are not run; the Node that the programs need is a package, too.

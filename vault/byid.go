@@ -30,7 +30,8 @@ func (v *Vault) byID(ctx context.Context, org Org, at Address) (Credential, erro
 		}
 		cred, err := v.follow(ctx, org, at.ID, d, rev)
 		if errors.Is(err, backends.ErrNotFound) {
-			continue // it moved between the two reads
+			ctx = backends.Fresh(ctx) // a cache may know of half of a change
+			continue                  // it moved between the two reads
 		}
 		if err == nil && at.Integration != "" && cred.Slot.Integration != at.Integration {
 			return Credential{}, notByID(at)
@@ -121,6 +122,7 @@ func (v *Vault) Details(ctx context.Context, c Caller, slot Slot, o ResolveOptio
 // RemoveByID marks the credential with that ID as deleted, under the rules of
 // Remove.
 func (v *Vault) RemoveByID(ctx context.Context, c Caller, at Address, o RemoveOptions) (Removed, error) {
+	ctx = backends.Fresh(ctx)
 	a, cred, err := v.beginByID(ctx, c, ActionRemove, at, true)
 	var removed Removed
 	switch {
@@ -210,6 +212,7 @@ func (v *Vault) Rollback(ctx context.Context, c Caller, at Address, version uint
 // deleted, and applies it anew when another process changed it meanwhile. prepare
 // runs before, outside any lock.
 func (v *Vault) changeLive(ctx context.Context, c Caller, action string, at Address, prepare func(*attempt, Credential) error, change func(*attempt, Credential) (Credential, error)) (Credential, error) {
+	ctx = backends.Fresh(ctx)
 	a, cred, err := v.beginByID(ctx, c, action, at, true)
 	if err == nil && cred.Status == StatusDeleted {
 		err = notByID(at)

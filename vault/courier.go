@@ -75,7 +75,7 @@ func startCourier(v *Vault) *courier {
 		v: v, owner: uuid.NewString(), wake: make(chan struct{}, 1),
 		jobs: map[string]*job{}, lines: map[string]*line{}, dirty: map[string]bool{},
 	}
-	c.ctx, c.stop = context.WithCancel(context.Background())
+	c.ctx, c.stop = context.WithCancel(backends.Fresh(context.Background()))
 	c.wg.Go(c.load)
 	c.wg.Go(c.run)
 	return c

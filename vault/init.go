@@ -70,6 +70,7 @@ func Init(ctx context.Context, cfg InitConfig) (Initialised, error) {
 		}
 		changes = append(changes, c)
 	}
+	changes = append(changes, backends.Check(CopyingKey, 0))
 	entry := systemEntry(ActionInit, targetVault, h.ID)
 	entry.Org = org.Slug
 	_, err = commitEntries(ctx, cfg.Backend, at, changes, entry)

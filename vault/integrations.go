@@ -233,6 +233,7 @@ func (v *Vault) Register(ctx context.Context, c Caller, r Registration) (i Integ
 	if err := r.check(); err != nil {
 		return Integration{}, err // its key is not fit for an audit entry
 	}
+	ctx = backends.Fresh(ctx)
 	a := v.begin(c, ActionRegister, Slot{Integration: r.Key})
 	defer func() { err = a.close(ctx, err) }()
 	if err := a.admin(); err != nil {
@@ -312,6 +313,7 @@ type IntegrationChange struct {
 // UpdateIntegration enables, disables or, when it was registered, renames a
 // catalog entry for the caller's org.
 func (v *Vault) UpdateIntegration(ctx context.Context, c Caller, key string, change IntegrationChange) (status IntegrationStatus, err error) {
+	ctx = backends.Fresh(ctx)
 	a := v.begin(c, ActionUpdateIntegration, Slot{Integration: key})
 	defer func() { err = a.close(ctx, err) }()
 	if err := a.admin(); err != nil {

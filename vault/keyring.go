@@ -79,12 +79,18 @@ var (
 	ErrVaultExists  = errors.New("it already holds a vault")
 	ErrWrongRoot    = errors.New("no root identity given opens this vault: it was made for another identity")
 	ErrUntrusted    = errors.New("it is not the vault that this host trusts: its control key differs")
+	ErrHalfCopied   = errors.New("it holds half of a copy: finish it with sidevault migrate --resume")
 	ErrNewerFormat  = errors.New("it was written by a newer version of sidevault: use that version or newer")
 	errDamagedVault = errors.New("its header or keys fail their integrity check: restore the vault from a backup")
 )
 
 // unlock reads the header and opens every key that the identities open.
 func (v *Vault) unlock(ctx context.Context, ids []age.Identity, trusted string) error {
+	if _, err := v.backend.Get(ctx, CopyingKey); err == nil {
+		return ErrHalfCopied
+	} else if !errors.Is(err, backends.ErrNotFound) {
+		return err
+	}
 	header, err := v.backend.Get(ctx, headerKey)
 	if errors.Is(err, backends.ErrNotFound) {
 		return ErrNotVault

@@ -25,25 +25,27 @@ const (
 const (
 	flushInterval = time.Second
 	// graceWithoutAudit is how long reads go on while their counts cannot be
-	// written.
+	// written, unless storage is away and Options.ReadGrace says longer.
 	graceWithoutAudit = 10 * time.Second
-	// maxPendingReads bounds how many different reads wait to be written; at
-	// more, the next reader flushes and waits.
+	// maxPendingReads bounds how many different reads wait to be written; the
+	// reader of one more flushes first, and is refused when that fails.
 	maxPendingReads = 10_000
 )
 
 // readLog brings reads into the audit log.
 type readLog struct {
-	v    *Vault
-	mode ReadAudit
-	stop chan struct{}
-	done chan struct{}
-	once sync.Once
+	v     *Vault
+	mode  ReadAudit
+	grace time.Duration // while storage is away
+	stop  chan struct{}
+	done  chan struct{}
+	once  sync.Once
 
 	flushing sync.Mutex // one flush at a time, so that entries keep their order
 
 	mu      sync.Mutex
 	pending map[readKey]*readCount
+	writing int       // how many more a flush has taken and not written yet
 	failed  time.Time // since when flushing fails; zero while it works
 }
 
@@ -62,8 +64,8 @@ type readCount struct {
 	last   time.Time
 }
 
-func newReadLog(v *Vault, mode ReadAudit) *readLog {
-	l := &readLog{v: v, mode: mode, stop: make(chan struct{}), done: make(chan struct{}), pending: map[readKey]*readCount{}}
+func newReadLog(v *Vault, mode ReadAudit, grace time.Duration) *readLog {
+	l := &readLog{v: v, mode: mode, grace: max(grace, graceWithoutAudit), stop: make(chan struct{}), done: make(chan struct{}), pending: map[readKey]*readCount{}}
 	go l.run()
 	return l
 }
@@ -96,29 +98,43 @@ func (l *readLog) record(ctx context.Context, org Org, entry auditBody) error {
 	} else if err := l.failing(); err != nil {
 		return err
 	}
-	if l.add(org, entry) < maxPendingReads {
-		return nil
-	}
-	if err := l.flush(ctx); err != nil {
-		return storageError(err)
+	for !l.add(org, entry) {
+		if l.stuck() {
+			return errorf(BackendUnavailable, "Reads are refused because they cannot be recorded").
+				detailed("%d different ones wait for the audit log to be writable", maxPendingReads)
+		}
+		if err := l.flush(ctx); err != nil {
+			return storageError(err)
+		}
 	}
 	return nil
+}
+
+// stuck reports whether the last flush failed.
+func (l *readLog) stuck() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.failed.IsZero()
 }
 
 // failing returns a BackendUnavailable when counts could not be written for too
 // long.
 func (l *readLog) failing() error {
+	grace := graceWithoutAudit
+	if l.v.Stale() > 0 {
+		grace = l.grace
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.failed.IsZero() || l.v.clock().Sub(l.failed) < graceWithoutAudit {
+	if l.failed.IsZero() || l.v.clock().Sub(l.failed) < grace {
 		return nil
 	}
 	return errorf(BackendUnavailable, "Reads are refused because they cannot be recorded").
 		detailed("the audit log has not been writable since %s", l.failed.UTC().Format(TimeFormat))
 }
 
-// add counts a read and returns how many different ones are pending.
-func (l *readLog) add(org Org, entry auditBody) int {
+// add counts a read, unless it is a new one and there is no room for more.
+func (l *readLog) add(org Org, entry auditBody) bool {
 	from, _ := entry.Metadata["resolvedFrom"].(*string)
 	key := readKey{
 		org: entry.Org, actor: entry.Actor.key(), credential: entry.CredentialID, version: entry.Version, name: entry.Name,
@@ -130,11 +146,14 @@ func (l *readLog) add(org Org, entry auditBody) int {
 	if c, ok := l.pending[key]; ok {
 		c.count++
 		c.last = now
-		return len(l.pending)
+		return true
+	}
+	if len(l.pending)+l.writing >= maxPendingReads {
+		return false
 	}
 	entry.Peer = key.peer
 	l.pending[key] = &readCount{org: org.ID, entry: entry, logged: l.mode == ReadsEach, count: 1, since: now, last: now}
-	return len(l.pending)
+	return true
 }
 
 // flush writes what is pending. What cannot be written stays pending.
@@ -143,7 +162,7 @@ func (l *readLog) flush(ctx context.Context) error {
 	defer l.flushing.Unlock()
 	l.mu.Lock()
 	pending := l.pending
-	l.pending = map[readKey]*readCount{}
+	l.pending, l.writing = map[readKey]*readCount{}, len(pending)
 	l.mu.Unlock()
 	keys := slices.SortedFunc(maps.Keys(pending), func(a, b readKey) int {
 		return pending[a].since.Compare(pending[b].since)
@@ -163,7 +182,7 @@ func (l *readLog) flush(ctx context.Context) error {
 		}
 	}
 	l.mu.Lock()
-	l.failed = time.Time{}
+	l.failed, l.writing = time.Time{}, 0
 	l.mu.Unlock()
 	return nil
 }
@@ -206,6 +225,7 @@ func (c *readCount) body() auditBody {
 func (l *readLog) putBack(unwritten map[readKey]*readCount) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.writing = 0
 	if l.failed.IsZero() {
 		l.failed = l.v.clock()
 	}

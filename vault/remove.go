@@ -29,6 +29,7 @@ type Removed struct {
 // CredentialNotFound. A ToolSetupFailed comes with the result: the credential is
 // deleted, and a syncer that the catalog puts in surface mode failed.
 func (v *Vault) Remove(ctx context.Context, c Caller, slot Slot, o RemoveOptions) (Removed, error) {
+	ctx = backends.Fresh(ctx)
 	a := v.begin(c, ActionRemove, slot)
 	removed, err := a.removeSlot(ctx, slot, o)
 	if err != nil {

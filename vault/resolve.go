@@ -69,9 +69,11 @@ func (a *attempt) resolve(ctx context.Context, slot Slot, o ResolveOptions) (res
 		}
 		resolved, err = a.v.reveal(ctx, a.caller.Org, found, o.Version)
 		if errors.Is(err, backends.ErrNotFound) {
-			if again, err := a.v.live(ctx, a.caller.Org, found.Slot); err == nil && again.Revision == found.Revision {
+			again, err := a.v.live(ctx, a.caller.Org, found.Slot)
+			if backends.IsFresh(ctx) && err == nil && again.Revision == found.Revision {
 				return Resolved{}, a.v.lost(backends.ErrNotFound, "the record of "+found.Slot.String())
 			}
+			ctx = backends.Fresh(ctx) // a cache may know of half of a change
 			continue
 		}
 		a.entry.CredentialID, a.entry.Version = string(found.ID), resolved.Version

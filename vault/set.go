@@ -59,6 +59,7 @@ type SetResult struct {
 // is decided by the same commit. A ToolSetupFailed comes with the result: the
 // credential is stored, and a syncer in surface mode failed.
 func (v *Vault) Set(ctx context.Context, c Caller, slot Slot, in SetInput) (SetResult, error) {
+	ctx = backends.Fresh(ctx)
 	action := ActionSet
 	if in.MustCreate {
 		action = ActionCreate

@@ -18,6 +18,7 @@ import (
 // Documents are signed JSON (see [seal.Key.Sign]); files are age files.
 //
 //	vault                                     document: format, ID, root recipients
+//	copying                                   how far a copy into this storage has come
 //	org/SLUG                                  document: the org's UUID
 //	keyfile/SCOPE/NUMBER                      file: the scope's key, for the roots
 //	keyinfo/SCOPE/NUMBER                      document: its recipient and readers
@@ -33,7 +34,14 @@ import (
 //
 // ORG is the org's UUID; NUMBER has 4 digits, VERSION 10. SCOPE is also @control
 // for the key that signs the documents.
-const headerKey = "vault"
+const headerKey = HeaderKey
+
+// Keys that a copy of a whole vault treats apart: it writes HeaderKey last, and keeps
+// its own notes under CopyingKey until then. Storage that has the notes is no vault.
+const (
+	HeaderKey  = "vault"
+	CopyingKey = "copying"
+)
 
 const (
 	sharedSegment  = "@shared"

@@ -185,6 +185,7 @@ func (d syncedDoc) tells(cred *Credential) bool {
 // integration named, those whose syncer took the slot's credential already, or was
 // never told of it, are sent again too. It takes admin scope.
 func (v *Vault) RetrySyncs(ctx context.Context, c Caller, f SyncFilter) (n int, err error) {
+	ctx = backends.Fresh(ctx)
 	a := v.begin(c, ActionRetrySync, Slot{Integration: f.Integration, Name: f.Name})
 	defer func() { err = a.close(ctx, err) }()
 	if err := a.selectsSyncs(f); err != nil {

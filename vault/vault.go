@@ -67,6 +67,13 @@ type Options struct {
 	Plugins      Plugins          // default: none, and whatever is bound is unavailable
 	// Exclusive says that no other process can have this storage open.
 	Exclusive bool
+	// Stale returns for how long what the backend answers from may have been out of
+	// date, because storage is away; 0: it is not. Default: always 0.
+	Stale func() time.Duration
+	// ReadGrace is how long coalesced reads go on unrecorded while Stale is not 0.
+	// Default, and least: 10 seconds, the grace when storage answers but refuses to
+	// record.
+	ReadGrace time.Duration
 }
 
 const (
@@ -94,6 +101,7 @@ type Vault struct {
 	header  headerDoc
 	plugins Plugins
 	courier *courier // nil when there are no plugins
+	stale   func() time.Duration
 	// exclusive: no other process can have this storage open.
 	exclusive bool
 
@@ -131,7 +139,10 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	if err := v.unlock(ctx, cfg.Identities, cfg.Trusted); err != nil {
 		return nil, err
 	}
-	v.reads = newReadLog(v, cfg.ReadAudit)
+	if v.stale = cfg.Stale; v.stale == nil {
+		v.stale = func() time.Duration { return 0 }
+	}
+	v.reads = newReadLog(v, cfg.ReadAudit, cfg.ReadGrace)
 	if cfg.Plugins != nil {
 		v.courier = startCourier(v)
 	}
@@ -159,6 +170,10 @@ func (v *Vault) Ready(ctx context.Context) error {
 	}
 	return v.reads.failing()
 }
+
+// Stale returns 0, or for how long what a read has just returned may have been out
+// of date because storage is away.
+func (v *Vault) Stale() time.Duration { return v.stale() }
 
 // now is the time, in the precision that times are stored and shown with.
 func (v *Vault) now() time.Time { return v.clock().UTC().Truncate(time.Millisecond) }

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sidevault/sidevault/backends"
+	"github.com/sidevault/sidevault/backends/migrate"
+	"github.com/sidevault/sidevault/backends/open"
+	"github.com/sidevault/sidevault/vault"
+)
+
+type migrateOptions struct {
+	sh       *shell
+	from, to string
+	resume   bool
+}
+
+func newMigrateCommand(sh *shell) *cobra.Command {
+	o := migrateOptions{sh: sh}
+	cmd := &cobra.Command{
+		Use:   "migrate --from URL --to URL",
+		Short: "Copy a whole vault into another storage",
+		Long: `Copy every record and the whole audit log of a vault into an empty storage, and
+compare both at the end. Every sidecar on either must be stopped. Nothing is
+decrypted: it takes no identity. The source is only read.
+
+A copy that was interrupted goes on with --resume. Until it is complete, no sidecar
+serves what is there.`,
+		Example: "  sidevault migrate --from bbolt:///var/lib/sidevault/vault.db --to bbolt:///srv/sidevault/vault.db",
+		Args:    operands(),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.from, "from", "", "`URL` of the storage to copy; required")
+	flags.StringVar(&o.to, "to", "", "`URL` of an empty storage; a bbolt file is made; required")
+	flags.BoolVar(&o.resume, "resume", false, "go on with a copy that was interrupted")
+	return cmd
+}
+
+func (o *migrateOptions) run(ctx context.Context) (err error) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	restrictFiles()
+	if o.from == "" || o.to == "" || o.from == o.to {
+		return usagef("--from and --to are required, and must differ").
+			hinted("sidevault migrate --from bbolt:///var/lib/sidevault/vault.db --to URL")
+	}
+	from, err := openEnd(ctx, "--from", o.from, open.Options{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = firstOf(err, from.Close()) }()
+	to, err := openEnd(ctx, "--to", o.to, open.Options{Create: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = firstOf(err, to.Close()) }()
+	p := newProgress(o.sh)
+	result, err := migrate.Copy(ctx, migrate.Config{
+		From: from, To: to, LastKey: vault.HeaderKey, NotesKey: vault.CopyingKey, Resume: o.resume,
+		Progress: func(at migrate.Progress) { showMigration(p, at) },
+	})
+	p.end()
+	if err != nil {
+		return o.explain(ctx, err)
+	}
+	return o.tell(result)
+}
+
+func showMigration(p *progress, at migrate.Progress) {
+	if at.Total == 0 {
+		p.show("%s: %d", at.Stage, at.Done)
+		return
+	}
+	p.show("%s: %d of %d (%d%%)", at.Stage, at.Done, at.Total, 100*at.Done/at.Total)
+}
+
+// openEnd opens one of the two storages.
+func openEnd(ctx context.Context, flag, url string, how open.Options) (backends.Backend, error) {
+	switch scheme, err := open.Scheme(url); {
+	case err != nil:
+		return nil, usagef("%s: %s", flag, err)
+	case scheme == open.Memory:
+		return nil, usagef("%s: storage in memory ends with this command", flag)
+	}
+	b, err := open.Open(ctx, url, how)
+	switch {
+	case errors.Is(err, backends.ErrUnavailable):
+		return nil, failf(exitUnavailable, "open %s %s", flag, open.Redact(url)).because(err)
+	case err != nil:
+		return nil, failf(exitError, "open %s %s", flag, open.Redact(url)).because(err)
+	}
+	return b, nil
+}
+
+func (o *migrateOptions) explain(ctx context.Context, err error) error {
+	f := failf(exitError, "migrate").because(err)
+	again := fmt.Sprintf("sidevault migrate --from %s --to %s --resume", quoted(open.Redact(o.from)), quoted(open.Redact(o.to)))
+	switch {
+	case ctx.Err() != nil:
+		f = failf(exitError, "interrupted").hinted("%s", again)
+	case errors.Is(err, migrate.ErrUnfinished):
+		f.code, f.hint = exitConflict, again
+	case errors.Is(err, migrate.ErrNoSource):
+		f.msg, f.hint = "migrate: the source holds no vault", "look at the path or the database in --from"
+	case errors.Is(err, migrate.ErrNotEmpty), errors.Is(err, migrate.ErrChanged), errors.Is(err, backends.ErrConflict):
+		f.code = exitConflict
+	case errors.Is(err, backends.ErrUnavailable), errors.Is(err, backends.ErrUnknownOutcome):
+		f.code, f.hint = exitUnavailable, again
+	}
+	return f
+}
+
+func (o *migrateOptions) tell(r migrate.Result) error {
+	_, err := fmt.Fprintf(o.sh.out, `Copied %s and %s; the copy was read back and is the same.
+
+  audit head  %d %s
+
+Next: start the sidecars with --backend %s, and with the identity and the %s
+that they have.
+The vault that was copied is as it was: keep it as a backup, or destroy it.
+`, counted(r.Records, "record"), countedAs(r.Head.Seq, "audit entry", "audit entries"), r.Head.Seq, r.Head.Hash, quoted(open.Redact(o.to)), trustFile)
+	return err
+}
+
+func counted(n uint64, noun string) string { return countedAs(n, noun, noun+"s") }
+
+func countedAs(n uint64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

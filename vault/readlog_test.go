@@ -1,0 +1,44 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/sidevault/sidevault/backends"
+)
+
+// gone is storage that is away.
+type gone struct{ backends.Backend }
+
+func (gone) Get(context.Context, string) (backends.Record, error) {
+	return backends.Record{}, backends.ErrUnavailable
+}
+
+// What waits for storage is bounded, also when a client makes every read another.
+func TestPendingReadsAreBounded(t *testing.T) {
+	v := &Vault{backend: gone{}, clock: time.Now, log: slog.New(slog.DiscardHandler), stale: func() time.Duration { return time.Second }}
+	l := newReadLog(v, ReadsCoalesced, time.Hour)
+	read := func(n int) error {
+		return l.record(t.Context(), Org{}, auditBody{CredentialID: "c", Realm: fmt.Sprint(n), Metadata: map[string]any{}})
+	}
+	for n := range 3 * maxPendingReads {
+		err := read(n)
+		if (err == nil) != (n < maxPendingReads) || err != nil && KindOf(err) != BackendUnavailable {
+			t.Fatalf("the read number %d of as many callers: %v", n+1, err)
+		}
+		if n%1000 == 0 {
+			l.flush(t.Context())
+		}
+	}
+	if err := read(1); err != nil {
+		t.Errorf("one more of those that are counted already: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := l.close(ctx); err == nil {
+		t.Error("it was closed with reads unrecorded, and said nothing")
+	}
+}
