@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/sidevault/sidevault/backends"
-	"github.com/sidevault/sidevault/backends/internal/testserver"
+	"github.com/sidevault/sidevault/backends/testserver"
 )
 
 const secretWord = "hunter2-CANARY"

@@ -8,7 +8,7 @@ import (
 
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/backends/backendtest"
-	"github.com/sidevault/sidevault/backends/internal/testserver"
+	"github.com/sidevault/sidevault/backends/testserver"
 )
 
 func TestMain(m *testing.M) {

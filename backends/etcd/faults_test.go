@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sidevault/sidevault/backends"
-	"github.com/sidevault/sidevault/backends/internal/testserver"
+	"github.com/sidevault/sidevault/backends/testserver"
 )
 
 // load commits from several goroutines until it is stopped, and keeps what came of

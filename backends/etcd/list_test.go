@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/sidevault/sidevault/backends"
-	"github.com/sidevault/sidevault/backends/internal/testserver"
+	"github.com/sidevault/sidevault/backends/testserver"
 )
 
 // TestPagesOfMany compares pages of many records, of which the backend learns where

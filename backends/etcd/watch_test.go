@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/sidevault/sidevault/backends"
-	"github.com/sidevault/sidevault/backends/internal/testserver"
+	"github.com/sidevault/sidevault/backends/testserver"
 )
 
 // TestSlowReceiver reads nothing until its watch is taken away, and goes on from its

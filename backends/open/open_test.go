@@ -10,7 +10,7 @@ import (
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/backends/bbolt"
 	"github.com/sidevault/sidevault/backends/etcd"
-	"github.com/sidevault/sidevault/backends/internal/testserver"
+	"github.com/sidevault/sidevault/backends/testserver"
 	"github.com/sidevault/sidevault/backends/memory"
 	"github.com/sidevault/sidevault/backends/postgres"
 )

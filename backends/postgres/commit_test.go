@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sidevault/sidevault/backends"
-	"github.com/sidevault/sidevault/backends/internal/testserver"
+	"github.com/sidevault/sidevault/backends/testserver"
 )
 
 // holdHead takes the lock that every commit needs, until the returned function is

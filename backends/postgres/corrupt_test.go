@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/sidevault/sidevault/backends"
-	"github.com/sidevault/sidevault/backends/internal/testserver"
+	"github.com/sidevault/sidevault/backends/testserver"
 )
 
 // TestHostileTables changes the tables as someone who owns the database can. Every

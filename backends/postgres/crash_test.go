@@ -16,7 +16,7 @@ import (
 
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/backends/backendtest"
-	"github.com/sidevault/sidevault/backends/internal/testserver"
+	"github.com/sidevault/sidevault/backends/testserver"
 )
 
 // childVariable makes the test binary play another process: its value is that one's

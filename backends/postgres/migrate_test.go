@@ -8,7 +8,7 @@ import (
 	"testing/fstest"
 
 	"github.com/sidevault/sidevault/backends"
-	"github.com/sidevault/sidevault/backends/internal/testserver"
+	"github.com/sidevault/sidevault/backends/testserver"
 )
 
 // TestOpenTogether lets many make the schema at once.

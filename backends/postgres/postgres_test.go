@@ -6,7 +6,7 @@ import (
 
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/backends/backendtest"
-	"github.com/sidevault/sidevault/backends/internal/testserver"
+	"github.com/sidevault/sidevault/backends/testserver"
 )
 
 func TestContract(t *testing.T) {

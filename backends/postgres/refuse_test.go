@@ -17,7 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/sidevault/sidevault/backends"
-	"github.com/sidevault/sidevault/backends/internal/testserver"
+	"github.com/sidevault/sidevault/backends/testserver"
 )
 
 // refused opens url, which must fail at once with one line that holds what was

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sidevault/sidevault/backends"
-	"github.com/sidevault/sidevault/backends/internal/testserver"
+	"github.com/sidevault/sidevault/backends/testserver"
 )
 
 // gate is the way to a server. While it is shut, who comes is counted and sent away;

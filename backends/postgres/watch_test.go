@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/sidevault/sidevault/backends"
-	"github.com/sidevault/sidevault/backends/internal/testserver"
+	"github.com/sidevault/sidevault/backends/testserver"
 )
 
 // follower collects the events of a watch, and goes on from the last one when its
