@@ -34,9 +34,11 @@ func (o *oneToken) Verify(_ context.Context, given secret.Value) (vault.Caller, 
 	return o.caller, nil
 }
 
-func TestTokens(t *testing.T) {
+func TestTokens(t *testing.T) { onEach(t, testTokens) }
+
+func testTokens(t *testing.T, on storage) {
 	tokens := &oneToken{token: "header.claims.signature"}
-	f := newFixture(t, Options{Tokens: tokens})
+	f := newFixture(t, on, Options{Tokens: tokens})
 	tokens.caller = vault.Caller{
 		Actor: vault.Actor{ID: "user-1", Name: "Ada", Kind: "jwt"}, Org: f.org, Admin: true,
 		Environments: []string{vault.All}, Integrations: []string{vault.All},
@@ -60,7 +62,7 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s: status %d %s", c.name, status, failure.Error.Details)
 		}
 	}
-	plain := newFixture(t, Options{})
+	plain := newFixture(t, on, Options{})
 	if status, failure := plain.do(http.MethodGet, "/v1/whoami", "", with("Bearer header.claims.signature")); status != 401 || failure.Error.Code != "UNAUTHORIZED" {
 		t.Errorf("without a verifier: %d %s", status, failure.Error.Code)
 	}
@@ -85,13 +87,13 @@ type socketFixture struct {
 	path string
 }
 
-func serveSocket(t *testing.T, list ...peercred.Rule) *socketFixture {
+func serveSocket(t *testing.T, on storage, list ...peercred.Rule) *socketFixture {
 	t.Helper()
 	if runtime.GOOS != "linux" {
 		t.Skip("peers are identified on Linux alone")
 	}
 	rules := new(peercred.Rules) // filled when the org is known
-	f := newFixture(t, Options{Peers: rules, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	f := newFixture(t, on, Options{Peers: rules, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
 	tree, err := envs.New(envs.Default())
 	if err != nil {
 		t.Fatal(err)
@@ -154,11 +156,13 @@ func peerRule(change func(*peercred.Rule)) peercred.Rule {
 	return r
 }
 
-func TestPeers(t *testing.T) {
+func TestPeers(t *testing.T) { onEach(t, testPeers) }
+
+func testPeers(t *testing.T, on storage) {
 	uid, gid, other := uint32(os.Getuid()), uint32(os.Getgid()), uint32(os.Getuid()+1)
-	byUser := serveSocket(t, peerRule(func(r *peercred.Rule) { r.UID, r.Admin = &uid, true }))
-	byGroup := serveSocket(t, peerRule(func(r *peercred.Rule) { r.GID = &gid }))
-	nobody := serveSocket(t, peerRule(func(r *peercred.Rule) { r.UID = &other }))
+	byUser := serveSocket(t, on, peerRule(func(r *peercred.Rule) { r.UID, r.Admin = &uid, true }))
+	byGroup := serveSocket(t, on, peerRule(func(r *peercred.Rule) { r.GID = &gid }))
+	nobody := serveSocket(t, on, peerRule(func(r *peercred.Rule) { r.UID = &other }))
 	const auth = "Authorization"
 	for _, c := range []struct {
 		name    string
@@ -188,9 +192,11 @@ func TestPeers(t *testing.T) {
 }
 
 // What a client says of itself is neither believed nor able to spoil the audit.
-func TestPeerText(t *testing.T) {
+func TestPeerText(t *testing.T) { onEach(t, testPeerText) }
+
+func testPeerText(t *testing.T, on storage) {
 	uid := uint32(os.Getuid())
-	s := serveSocket(t, peerRule(func(r *peercred.Rule) { r.UID, r.Admin = &uid, true }))
+	s := serveSocket(t, on, peerRule(func(r *peercred.Rule) { r.UID, r.Admin = &uid, true }))
 	t.Chdir(t.TempDir())
 	for _, bound := range []string{"10.0.0.1:80", "@127.0.0.1:1\n\u2028"} {
 		status, body := s.get("/v1/keys", bound, "X-Forwarded-For", "127.0.0.1")

@@ -14,7 +14,7 @@ import (
 type fuzzed struct{ *fixture }
 
 func newFuzzed(f *testing.F) fuzzed {
-	fx := newFixture(f, Options{})
+	fx := newFixture(f, inMemory, Options{})
 	fx.do(http.MethodPut, "/v1/integrations/salesforce/credentials", `{"value":"x"}`, nil)
 	return fuzzed{fx}
 }

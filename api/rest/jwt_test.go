@@ -19,7 +19,9 @@ import (
 )
 
 // A token that is signed by the configured issuer is a caller, and no other is.
-func TestJWT(t *testing.T) {
+func TestJWT(t *testing.T) { onEach(t, testJWT) }
+
+func testJWT(t *testing.T, on storage) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +32,7 @@ func TestJWT(t *testing.T) {
 		t.Fatal(err)
 	}
 	var tokens lateTokens
-	f := newFixture(t, Options{Tokens: &tokens})
+	f := newFixture(t, on, Options{Tokens: &tokens})
 	tree, err := envs.New(envs.Default())
 	if err != nil {
 		t.Fatal(err)

@@ -88,8 +88,10 @@ func (f *fixture) json(method, target, body string, into any) int {
 
 const slotPath = "/v1/integrations/salesforce/credentials"
 
-func TestRejections(t *testing.T) {
-	f := openFixture(t, Options{}, boundEntry{}, &programs{})
+func TestRejections(t *testing.T) { onEach(t, testRejections) }
+
+func testRejections(t *testing.T, on storage) {
+	f := openFixture(t, on, Options{}, boundEntry{}, &programs{})
 	for _, path := range []string{"PUT " + slotPath, "POST " + slotPath + "/test"} {
 		method, target, _ := strings.Cut(path, " ")
 		var got wire.Failure
@@ -126,9 +128,11 @@ type failure struct {
 
 // After a syncer in surface mode has failed, the answer says what was stored all the
 // same, on every route.
-func TestStoredAndNotSynced(t *testing.T) {
+func TestStoredAndNotSynced(t *testing.T) { onEach(t, testStoredAndNotSynced) }
+
+func testStoredAndNotSynced(t *testing.T, on storage) {
 	p := new(programs)
-	f := openFixture(t, Options{}, boundEntry{}, p)
+	f := openFixture(t, on, Options{}, boundEntry{}, p)
 	p.failed.Store(true)
 	var set failure
 	call := func(method, target, body string) failure {
@@ -172,9 +176,11 @@ func TestStoredAndNotSynced(t *testing.T) {
 	}
 }
 
-func TestSyncRoutes(t *testing.T) {
+func TestSyncRoutes(t *testing.T) { onEach(t, testSyncRoutes) }
+
+func testSyncRoutes(t *testing.T, on storage) {
 	p := new(programs)
-	f := openFixture(t, Options{}, boundEntry{}, p)
+	f := openFixture(t, on, Options{}, boundEntry{}, p)
 	var status struct{ Data wire.SlotStatus }
 	if f.json("GET", slotPath, "", &status); status.Data.Sync == nil || len(status.Data.Sync) != 0 {
 		t.Errorf("an empty slot: %+v", status.Data)
@@ -255,12 +261,14 @@ func scopeText(environment *string) string {
 	return *environment
 }
 
-func TestPluginRoutes(t *testing.T) {
+func TestPluginRoutes(t *testing.T) { onEach(t, testPluginRoutes) }
+
+func testPluginRoutes(t *testing.T, on storage) {
 	at := time.Date(2026, 4, 29, 14, 0, 0, 0, time.UTC)
 	p := &programs{states: []vault.PluginState{
 		{Name: "http", Path: "/p/http", SHA256: strings.Repeat("a", 64), Version: "1.2.3", Services: []string{"validator"}, Status: vault.PluginRunning, Processes: 1, Calls: 7, Failures: 2, Restarts: 3},
 	}}
-	f := openFixture(t, Options{}, boundEntry{}, p)
+	f := openFixture(t, on, Options{}, boundEntry{}, p)
 	ready := func() (h wire.Health) {
 		if status := f.json("GET", "/readyz", "", &h); status != 200 {
 			t.Errorf("readyz: %d", status)
@@ -288,9 +296,11 @@ func TestPluginRoutes(t *testing.T) {
 }
 
 // A validator may take longer than the server's deadlines, which are for slow peers.
-func TestSlowPlugins(t *testing.T) {
+func TestSlowPlugins(t *testing.T) { onEach(t, testSlowPlugins) }
+
+func testSlowPlugins(t *testing.T, on storage) {
 	const deadline = 100 * time.Millisecond
-	f := openFixture(t, Options{}, boundEntry{}, &programs{slow: 4 * deadline})
+	f := openFixture(t, on, Options{}, boundEntry{}, &programs{slow: 4 * deadline})
 	server := httptest.NewUnstartedServer(f.handler)
 	server.Config.ReadTimeout, server.Config.WriteTimeout = deadline, deadline
 	server.Start()

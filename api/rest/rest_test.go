@@ -17,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sidevault/sidevault/api/wire"
-	"github.com/sidevault/sidevault/backends/memory"
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault"
 )
@@ -43,12 +42,12 @@ type fixture struct {
 	org     vault.Org
 }
 
-func newFixture(t testing.TB, o Options) *fixture {
+func newFixture(t testing.TB, on storage, o Options) *fixture {
 	t.Helper()
-	return openFixture(t, o, oneEntry{}, nil)
+	return openFixture(t, on, o, oneEntry{}, nil)
 }
 
-func openFixture(t testing.TB, o Options, c vault.Catalog, plugins vault.Plugins) *fixture {
+func openFixture(t testing.TB, on storage, o Options, c vault.Catalog, plugins vault.Plugins) *fixture {
 	t.Helper()
 	tree, err := envs.New(envs.Default())
 	if err != nil {
@@ -58,7 +57,7 @@ func openFixture(t testing.TB, o Options, c vault.Catalog, plugins vault.Plugins
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := memory.New()
+	b, stale := on(t)
 	made, err := vault.Init(t.Context(), vault.InitConfig{Backend: b, Roots: []string{root.Recipient().String()}, Envs: tree, Org: "default", AdminName: "admin"})
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +66,7 @@ func openFixture(t testing.TB, o Options, c vault.Catalog, plugins vault.Plugins
 	logger := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	v, err := vault.Open(t.Context(), vault.Config{
 		Backend: b, Envs: tree, Catalog: c, Identities: []age.Identity{root}, Trusted: made.Trusted,
-		Options: vault.Options{Logger: logger, Plugins: plugins, Exclusive: true},
+		Options: vault.Options{Logger: logger, Plugins: plugins, Exclusive: stale == nil, Stale: stale},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -117,9 +116,11 @@ func setTarget(r *http.Request, target string) error {
 	return nil
 }
 
-func TestGuard(t *testing.T) {
+func TestGuard(t *testing.T) { onEach(t, testGuard) }
+
+func testGuard(t *testing.T, on storage) {
 	proxy := netip.MustParsePrefix("10.0.0.0/8")
-	f := newFixture(t, Options{TrustedProxies: []netip.Prefix{proxy}})
+	f := newFixture(t, on, Options{TrustedProxies: []netip.Prefix{proxy}})
 	header := func(name, value string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set(name, value) }
 	}
@@ -184,8 +185,10 @@ func TestRequestIDs(t *testing.T) {
 	}
 }
 
-func TestTooManyFailures(t *testing.T) {
-	f := newFixture(t, Options{})
+func TestTooManyFailures(t *testing.T) { onEach(t, testTooManyFailures) }
+
+func testTooManyFailures(t *testing.T, on storage) {
+	f := newFixture(t, on, Options{})
 	wrong := func(r *http.Request) { r.Header.Set("Authorization", "Bearer svk_"+strings.Repeat("A", 43)) }
 	var last int
 	for range failureBurst + 5 {
@@ -201,8 +204,10 @@ func TestTooManyFailures(t *testing.T) {
 
 const canary = "canary-8c1f04d2"
 
-func TestBadRequests(t *testing.T) {
-	f := newFixture(t, Options{})
+func TestBadRequests(t *testing.T) { onEach(t, testBadRequests) }
+
+func testBadRequests(t *testing.T, on storage) {
+	f := newFixture(t, on, Options{})
 	const slot = "/v1/integrations/salesforce/credentials"
 	for _, c := range []struct {
 		name, method, target, body string
@@ -312,7 +317,7 @@ func TestBadRequests(t *testing.T) {
 }
 
 func FuzzBodies(f *testing.F) {
-	fx := newFixture(f, Options{})
+	fx := newFixture(f, inMemory, Options{})
 	f.Add(`{"value":"x"}`, "environment=staging")
 	f.Add(`{"fields":{"a":"b"},"labels":{"c":"d"},"expiresAt":"2030-01-01T00:00:00Z"}`, "name=%20")
 	f.Add("{", "%zz")
@@ -332,7 +337,7 @@ func FuzzBodies(f *testing.F) {
 }
 
 func BenchmarkResolve(b *testing.B) {
-	f := newFixture(b, Options{})
+	f := newFixture(b, inMemory, Options{})
 	f.do(http.MethodPut, "/v1/integrations/salesforce/credentials", `{"value":"`+strings.Repeat("x", 200)+`"}`, nil)
 	f.log.Reset()
 	b.ReportAllocs()

@@ -93,10 +93,10 @@ type company struct {
 	cells   int
 }
 
-func newCompany(t *testing.T) *company {
+func newCompany(t *testing.T, on *sidecar.Binary) *company {
 	t.Helper()
-	v := binary.Init(t)
-	made := binary.Run(t, "", nil, "key", "create", "--org", "other", "--data-dir", v.Dir, "--name", "stranger", "--scope", "admin", "-e", "*", "-e", "production")
+	v := on.Init(t)
+	made := on.Run(t, "", nil, append([]string{"key", "create"}, v.Args("--org", "other", "--name", "stranger", "--scope", "admin", "-e", "*", "-e", "production")...)...)
 	if made.Code != 0 {
 		t.Fatal(made.Stderr)
 	}
@@ -193,15 +193,16 @@ func (c *company) body(route, name string) any {
 	return nil
 }
 
-func TestAccess(t *testing.T) {
-	t.Parallel()
+func TestAccess(t *testing.T) { onEach(t, testAccess) }
+
+func testAccess(t *testing.T, on *sidecar.Binary) {
 	routes := rest.Routes()
 	for route := range access {
 		if !slices.Contains(routes, route) {
 			t.Errorf("%s is no route", route)
 		}
 	}
-	c := newCompany(t)
+	c := newCompany(t, on)
 	for _, route := range routes {
 		statuses, ok := access[route]
 		if !ok {
@@ -250,9 +251,10 @@ func (c *company) check(route string, caller, status int) {
 
 // TestUsersGetAdminScopeErrors holds every route that refuses a user of
 // everything to one reason: that the user is no admin.
-func TestUsersGetAdminScopeErrors(t *testing.T) {
-	t.Parallel()
-	c := newCompany(t)
+func TestUsersGetAdminScopeErrors(t *testing.T) { onEach(t, testUsersGetAdminScopeErrors) }
+
+func testUsersGetAdminScopeErrors(t *testing.T, on *sidecar.Binary) {
+	c := newCompany(t, on)
 	for _, route := range rest.Routes() {
 		if access[route][reader] != http.StatusForbidden {
 			continue
@@ -294,9 +296,10 @@ func (c *company) sees(caller int) (s seen, places []string) {
 	return s, places
 }
 
-func TestListsShowTheGrantAlone(t *testing.T) {
-	t.Parallel()
-	c := newCompany(t)
+func TestListsShowTheGrantAlone(t *testing.T) { onEach(t, testListsShowTheGrantAlone) }
+
+func testListsShowTheGrantAlone(t *testing.T, on *sidecar.Binary) {
+	c := newCompany(t, on)
 	for _, integration := range []string{"salesforce", "slack"} {
 		for _, environment := range []string{"", "development", "staging", "production"} {
 			c.admin.Put(slot(integration, environment), value("x")).Wants(http.StatusCreated)
@@ -336,9 +339,10 @@ func TestListsShowTheGrantAlone(t *testing.T) {
 
 // TestForeignIDsAreUnknown compares, for every route with an ID, the answer for an
 // ID of another org or of another integration with that for one that never was.
-func TestForeignIDsAreUnknown(t *testing.T) {
-	t.Parallel()
-	c := newCompany(t)
+func TestForeignIDsAreUnknown(t *testing.T) { onEach(t, testForeignIDsAreUnknown) }
+
+func testForeignIDsAreUnknown(t *testing.T, on *sidecar.Binary) {
+	c := newCompany(t, on)
 	made := c.admin.Put(slot("salesforce", "production"), value("x")).Wants(http.StatusCreated)
 	foreign := sidecar.Data[wire.SetResult](made).ID
 	for _, route := range rest.Routes() {

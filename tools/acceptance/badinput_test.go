@@ -127,9 +127,10 @@ func bigFields(n, size int) string {
 	return `{"fields": {` + strings.Join(members, ", ") + `}}`
 }
 
-func TestBadInput(t *testing.T) {
-	t.Parallel()
-	s := binary.Serve(t)
+func TestBadInput(t *testing.T) { onEach(t, testBadInput) }
+
+func testBadInput(t *testing.T, on *sidecar.Binary) {
+	s := on.Serve(t)
 	s.Admin().Post("/v1/integrations", map[string]any{"id": "custom_thing"}).Wants(http.StatusCreated)
 	for _, c := range append(malformed(), badNames()...) {
 		t.Run(c.name, func(t *testing.T) { c.check(t, s) })

@@ -20,9 +20,10 @@ func createNamed(c *sidecar.Client, name, secret string) wire.Credential {
 
 func atID(c wire.Credential) string { return "/v1/credentials/" + c.IntegrationID + "/" + c.ID }
 
-func TestCreate(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestCreate(t *testing.T) { onEach(t, testCreate) }
+
+func testCreate(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	for i, path := range []string{"/v1/credentials", "/v1/integrations/credentials"} {
 		name := fmt.Sprint("partner ", i)
 		body := map[string]any{
@@ -49,9 +50,10 @@ func TestCreate(t *testing.T) {
 	c.Get("/v1/credentials/sftp/details?environment=staging").Fails(http.StatusNotFound, "CREDENTIAL_NOT_FOUND")
 }
 
-func TestSeveralNamedCredentials(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestSeveralNamedCredentials(t *testing.T) { onEach(t, testSeveralNamedCredentials) }
+
+func testSeveralNamedCredentials(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	one, two := createNamed(c, "one", "secret of one"), createNamed(c, "two", "secret of two")
 	wantsSecret(t, c, resolve("slack", "staging")+"&name=one", "secret of one", "staging")
 	c.Patch(atID(one), map[string]any{"name": "two"}).Fails(http.StatusConflict, "CREDENTIAL_EXISTS")
@@ -62,9 +64,10 @@ func TestSeveralNamedCredentials(t *testing.T) {
 	c.Patch(atID(two), map[string]any{"name": "three"}).Fails(http.StatusNotFound, "CREDENTIAL_NOT_FOUND")
 }
 
-func TestUpdate(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestUpdate(t *testing.T) { onEach(t, testUpdate) }
+
+func testUpdate(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	cred := createNamed(c, "default", "s")
 	change := func(body map[string]any) wire.Credential {
 		t.Helper()
@@ -95,9 +98,10 @@ func TestUpdate(t *testing.T) {
 	wantsSecret(t, c, resolve("slack", "staging"), "s", "staging")
 }
 
-func TestDeactivation(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestDeactivation(t *testing.T) { onEach(t, testDeactivation) }
+
+func testDeactivation(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	cred := createNamed(c, "default", "s")
 	c.Put(slot("slack", ""), value("for all")).Wants(http.StatusCreated)
 	wantsSecret(t, c, resolve("slack", "staging"), "s", "staging")
@@ -123,9 +127,10 @@ func list(c *sidecar.Client, query string) []wire.Credential {
 	return sidecar.Data[[]wire.Credential](c.Get("/v1/integrations/credentials" + query).Wants(http.StatusOK))
 }
 
-func TestVersionsAndRollback(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestVersionsAndRollback(t *testing.T) { onEach(t, testVersionsAndRollback) }
+
+func testVersionsAndRollback(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	cred := createNamed(c, "default", "value 1")
 	for i := 2; i <= 12; i++ {
 		c.Put(slot("slack", "staging"), value(fmt.Sprint("value ", i))).Wants(http.StatusOK)
@@ -146,9 +151,10 @@ func TestVersionsAndRollback(t *testing.T) {
 	c.Get(resolve("slack", "staging")+"&version=3").Fails(http.StatusNotFound, "CREDENTIAL_NOT_FOUND")
 }
 
-func TestUsage(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestUsage(t *testing.T) { onEach(t, testUsage) }
+
+func testUsage(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	cred := createNamed(c, "default", "s")
 	usage := func() wire.Usage {
 		return sidecar.Data[wire.Usage](c.Get(atID(cred) + "/usage").Wants(http.StatusOK))
@@ -179,9 +185,10 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-func TestChecksWithoutStoring(t *testing.T) {
-	t.Parallel()
-	s := binary.Serve(t)
+func TestChecksWithoutStoring(t *testing.T) { onEach(t, testChecksWithoutStoring) }
+
+func testChecksWithoutStoring(t *testing.T, on *sidecar.Binary) {
+	s := on.Serve(t)
 	c, canary := s.Admin(), newCanary(t, s)
 	const path = "/v1/integrations/sftp/credentials/test"
 	canary.inspect(c.Post(path, value(canary.secret))).Wants(http.StatusOK)
@@ -200,9 +207,10 @@ func TestChecksWithoutStoring(t *testing.T) {
 	canary.absent()
 }
 
-func TestRemovalsByID(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestRemovalsByID(t *testing.T) { onEach(t, testRemovalsByID) }
+
+func testRemovalsByID(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	for path, status := range map[string]int{"/v1/credentials/slack/": http.StatusOK, "/v1/integrations/credentials/": http.StatusNoContent} {
 		cred := createNamed(c, "default", "s")
 		at := path + cred.ID
@@ -224,9 +232,10 @@ func TestRemovalsByID(t *testing.T) {
 	wantsSecret(t, c, resolve("slack", "staging"), "s", "staging")
 }
 
-func TestNothingByID(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestNothingByID(t *testing.T) { onEach(t, testNothingByID) }
+
+func testNothingByID(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	for _, op := range operations() {
 		if strings.Contains(op.path, someID) {
 			op.send(c).Fails(http.StatusNotFound, "CREDENTIAL_NOT_FOUND")
@@ -236,10 +245,11 @@ func TestNothingByID(t *testing.T) {
 	}
 }
 
-func TestConcurrentUpdates(t *testing.T) {
-	t.Parallel()
+func TestConcurrentUpdates(t *testing.T) { onEach(t, testConcurrentUpdates) }
+
+func testConcurrentUpdates(t *testing.T, on *sidecar.Binary) {
 	const writers = 20
-	c := binary.Serve(t).Admin()
+	c := on.Serve(t).Admin()
 	cred := createNamed(c, "default", "s")
 	tag := c.Get("/v1/integrations/credentials/" + cred.ID).Wants(http.StatusOK).Header.Get("ETag")
 	answers := make([]*sidecar.Answer, writers)

@@ -22,9 +22,10 @@ func createKey(c *sidecar.Client, request map[string]any) createdKey {
 	return sidecar.Data[createdKey](c.Post("/v1/keys", request).Wants(http.StatusCreated))
 }
 
-func TestKeys(t *testing.T) {
-	t.Parallel()
-	s := binary.Serve(t)
+func TestKeys(t *testing.T) { onEach(t, testKeys) }
+
+func testKeys(t *testing.T, on *sidecar.Binary) {
+	s := on.Serve(t)
 	c := s.Admin()
 	soon := time.Now().Add(2 * time.Second)
 	grant := map[string]any{"name": "short", "scope": "user", "environments": []string{"*"}, "integrations": []string{"*"}}
@@ -58,9 +59,10 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-func TestBadKeys(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestBadKeys(t *testing.T) { onEach(t, testBadKeys) }
+
+func testBadKeys(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	for says, change := range map[string]map[string]any{
 		`did you mean "production"`: {"environments": []string{"prod"}},
 		"user or admin":             {"scope": "root"},
@@ -93,9 +95,10 @@ func TestMissingMembers(t *testing.T) {
 	c.Put(slot("slack", ""), map[string]any{}).Fails(http.StatusUnprocessableEntity, "VALIDATION_ERROR")
 }
 
-func TestGrants(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestGrants(t *testing.T) { onEach(t, testGrants) }
+
+func testGrants(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	for _, environment := range []string{"", "staging", "production"} {
 		c.Put(slot("slack", environment), value("of "+environment)).Wants(http.StatusCreated)
 	}
@@ -137,9 +140,10 @@ func checkOutcomes(t *testing.T, c *sidecar.Client, outcome string) {
 	}
 }
 
-func TestCatalogEntries(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestCatalogEntries(t *testing.T) { onEach(t, testCatalogEntries) }
+
+func testCatalogEntries(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	entry := map[string]any{"id": "acme_billing", "name": "Acme billing", "category": "finance", "authTypes": []string{"api_key"}}
 	c.Post("/v1/integrations", entry).Wants(http.StatusCreated)
 	c.Post("/v1/integrations", entry).Fails(http.StatusConflict, "INTEGRATION_EXISTS")
@@ -160,9 +164,10 @@ func TestCatalogEntries(t *testing.T) {
 	c.Delete(slot("acme_billing", "")).Wants(http.StatusOK)
 }
 
-func TestUnknownIntegrations(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestUnknownIntegrations(t *testing.T) { onEach(t, testUnknownIntegrations) }
+
+func testUnknownIntegrations(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	for _, a := range []*sidecar.Answer{
 		c.Get("/v1/integrations/nosuch"), c.Get(slot("nosuch", "")), c.Get(resolve("nosuch", "")),
 		c.Put(slot("nosuch", ""), value("x")), c.Post(slot("nosuch", ""), value("x")), c.Delete(slot("nosuch", "")),
@@ -171,9 +176,10 @@ func TestUnknownIntegrations(t *testing.T) {
 	}
 }
 
-func TestExpiry(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestExpiry(t *testing.T) { onEach(t, testExpiry) }
+
+func testExpiry(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	soon := time.Now().Add(2 * time.Second)
 	c.Put(slot("slack", ""), value("for all")).Wants(http.StatusCreated)
 	c.Put(slot("slack", "staging"), map[string]any{"value": "x", "expiresAt": soon.Format(time.RFC3339Nano)}).Wants(http.StatusCreated)
@@ -188,9 +194,10 @@ func TestExpiry(t *testing.T) {
 	wantsSecret(t, c, resolve("slack", "staging"), "y", "staging")
 }
 
-func TestLists(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestLists(t *testing.T) { onEach(t, testLists) }
+
+func testLists(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	c.Put(slot("slack", "staging"), value("x")).Wants(http.StatusCreated)
 	list := func(query string) []wire.Integration {
 		return sidecar.Data[[]wire.Integration](c.Get("/v1/integrations" + query).Wants(http.StatusOK))
@@ -212,9 +219,10 @@ func TestLists(t *testing.T) {
 	}
 }
 
-func TestAuditPages(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestAuditPages(t *testing.T) { onEach(t, testAuditPages) }
+
+func testAuditPages(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	for _, v := range []string{"a", "b", "c", "d", "e"} {
 		c.Put(slot("slack", "staging"), value(v))
 	}

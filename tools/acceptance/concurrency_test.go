@@ -49,9 +49,10 @@ func auditOf(c *sidecar.Client, action string) []wire.AuditEntry {
 	return sidecar.Data[[]wire.AuditEntry](c.Get("/v1/audit?limit=500&action=" + action).Wants(http.StatusOK))
 }
 
-func TestConcurrentSetsAndDeletes(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestConcurrentSetsAndDeletes(t *testing.T) { onEach(t, testConcurrentSetsAndDeletes) }
+
+func testConcurrentSetsAndDeletes(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	sets := together(t, func(i int) (*sidecar.Answer, error) {
 		return c.Try(http.MethodPut, slot("slack", "staging"), value(fmt.Sprintf("value %d", i)))
 	})

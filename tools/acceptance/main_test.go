@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/sidevault/sidevault/api"
+	"github.com/sidevault/sidevault/backends/testserver"
 	"github.com/sidevault/sidevault/tools/acceptance/contract"
 	"github.com/sidevault/sidevault/tools/acceptance/sidecar"
 )
@@ -39,7 +40,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer binary.Remove()
-	if code := m.Run(); code != 0 || !complete() {
+	if code := testserver.Run(m); code != 0 || !complete() {
 		return code
 	}
 	return reportUnseen()

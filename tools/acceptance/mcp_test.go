@@ -69,7 +69,7 @@ func TestMCPSetStatusRemove(t *testing.T) {
 // take plugins.
 func TestMCPSetSteps(t *testing.T) {
 	t.Parallel()
-	c := newCompany(t)
+	c := newCompany(t, binary)
 	a := overHTTP(t, c.sidecar, c.keys[admin], mcpModern)
 	t.Run("1 the org is the key's", func(t *testing.T) {
 		overHTTP(t, c.sidecar, c.keys[stranger], mcpModern).call(mcpSet, arguments{"integration_key": "zoominfo", "value": "x"}).ok()
@@ -114,7 +114,7 @@ func TestMCPSetSteps(t *testing.T) {
 // The steps of the document about removing. That of the syncers takes plugins.
 func TestMCPRemoveSteps(t *testing.T) {
 	t.Parallel()
-	c := newCompany(t)
+	c := newCompany(t, binary)
 	a := overHTTP(t, c.sidecar, c.keys[admin], mcpModern)
 	a.call(mcpSet, arguments{"integration_key": "zoominfo", "value": "x"}).ok()
 	t.Run("1 the org is the key's", func(t *testing.T) {
@@ -148,7 +148,7 @@ func flags(c *sidecar.Client, action, integration, flag string) map[bool]int {
 
 func TestMCPGrants(t *testing.T) {
 	t.Parallel()
-	c := newCompany(t)
+	c := newCompany(t, binary)
 	user := []string{mcpList, mcpStatus, "list_environments"}
 	production := arguments{"integration_key": "salesforce", "environment": "production"}
 	set := arguments{"integration_key": "salesforce", "environment": "production", "value": "x"}

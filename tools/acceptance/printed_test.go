@@ -93,9 +93,9 @@ type printedCase struct {
 
 const customKey = "servicenow-prod-001"
 
-func newPrintedCase(t *testing.T, args ...string) *printedCase {
+func newPrintedCase(t *testing.T, on *sidecar.Binary, args ...string) *printedCase {
 	t.Helper()
-	s := binary.Serve(t, args...)
+	s := on.Serve(t, args...)
 	by := printed(t, "delete_by_id.json")["data"].(map[string]any)["deletedBy"].(map[string]any)
 	p := &printedCase{T: t}
 	p.key = createKey(s.Admin(), map[string]any{
@@ -129,13 +129,14 @@ const catalogFile = `integrations:
   - {key: servicenow-itsm, name: ServiceNow ITSM, credentialOf: servicenow-prod-001}
 `
 
-func TestPrintedDeleteByID(t *testing.T) {
-	t.Parallel()
+func TestPrintedDeleteByID(t *testing.T) { onEach(t, testPrintedDeleteByID) }
+
+func testPrintedDeleteByID(t *testing.T, on *sidecar.Binary) {
 	file := filepath.Join(t.TempDir(), "catalog.yaml")
 	if err := os.WriteFile(file, []byte(catalogFile), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := newPrintedCase(t, "--catalog", file)
+	p := newPrintedCase(t, on, "--catalog", file)
 	cred := p.create()
 	deleted := p.body(p.deleteByID(cred.ID).Wants(http.StatusOK))
 	sameAsPrinted(t, "body", printed(t, "delete_by_id.json"), deleted)
@@ -168,8 +169,11 @@ func (p *printedCase) fails(deleted map[string]any, id string) {
 // The same with an integration that was registered through the API: the catalog
 // then says that it is used by itself alone.
 func TestPrintedDeleteByIDOfARegisteredIntegration(t *testing.T) {
-	t.Parallel()
-	p := newPrintedCase(t)
+	onEach(t, testPrintedDeleteByIDOfARegisteredIntegration)
+}
+
+func testPrintedDeleteByIDOfARegisteredIntegration(t *testing.T, on *sidecar.Binary) {
+	p := newPrintedCase(t, on)
 	p.admin.Post("/v1/integrations", map[string]any{"id": customKey}).Wants(http.StatusCreated)
 	users := 1
 	for _, i := range sidecar.Data[[]wire.Integration](p.admin.Get("/v1/integrations").Wants(http.StatusOK)) {
@@ -185,9 +189,10 @@ func TestPrintedDeleteByIDOfARegisteredIntegration(t *testing.T) {
 	p.fails(deleted, cred.ID)
 }
 
-func TestPrintedDeleteOfASlot(t *testing.T) {
-	t.Parallel()
-	p := newPrintedCase(t)
+func TestPrintedDeleteOfASlot(t *testing.T) { onEach(t, testPrintedDeleteOfASlot) }
+
+func testPrintedDeleteOfASlot(t *testing.T, on *sidecar.Binary) {
+	p := newPrintedCase(t, on)
 	send := func(query string) map[string]any {
 		t.Helper()
 		p.admin.Put("/v1/integrations/salesforce/credentials"+query, value("x")).Wants(http.StatusCreated)
@@ -200,9 +205,10 @@ func TestPrintedDeleteOfASlot(t *testing.T) {
 	sameAsPrinted(t, "body", want, send(""))
 }
 
-func TestPrintedDeleteWithAnEmptyAnswer(t *testing.T) {
-	t.Parallel()
-	p := newPrintedCase(t)
+func TestPrintedDeleteWithAnEmptyAnswer(t *testing.T) { onEach(t, testPrintedDeleteWithAnEmptyAnswer) }
+
+func testPrintedDeleteWithAnEmptyAnswer(t *testing.T, on *sidecar.Binary) {
+	p := newPrintedCase(t, on)
 	p.admin.Post("/v1/integrations", map[string]any{"id": customKey}).Wants(http.StatusCreated)
 	cred := p.create()
 	path := "/v1/integrations/credentials/" + strings.TrimPrefix(cred.ID, "cred-")
@@ -224,9 +230,10 @@ func TestPrintedDeleteWithAnEmptyAnswer(t *testing.T) {
 
 // The tools that set and remove a credential answer with members that the routes
 // for slots have too.
-func TestPrintedSetAndRemove(t *testing.T) {
-	t.Parallel()
-	p := newPrintedCase(t)
+func TestPrintedSetAndRemove(t *testing.T) { onEach(t, testPrintedSetAndRemove) }
+
+func testPrintedSetAndRemove(t *testing.T, on *sidecar.Binary) {
+	p := newPrintedCase(t, on)
 	path := func(key any) string { return "/v1/integrations/" + key.(string) + "/credentials" }
 	set := printed(t, "set.json")
 	key := set["key"]
@@ -284,9 +291,10 @@ func printedErrors(path, malformed, missing, deleted string) []printedError {
 	}
 }
 
-func TestPrintedErrorsOfDeletions(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestPrintedErrorsOfDeletions(t *testing.T) { onEach(t, testPrintedErrorsOfDeletions) }
+
+func testPrintedErrorsOfDeletions(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	id := func(name string) string {
 		return sidecar.Data[wire.Credential](c.Post("/v1/credentials", map[string]any{"integrationId": "slack", "name": name, "value": "x"}).Wants(http.StatusCreated)).ID
 	}
@@ -316,9 +324,10 @@ func TestPrintedErrorsOfDeletions(t *testing.T) {
 	c.Delete(byID + there).Wants(http.StatusOK)
 }
 
-func TestPrintedErrorsOfSets(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestPrintedErrorsOfSets(t *testing.T) { onEach(t, testPrintedErrorsOfSets) }
+
+func testPrintedErrorsOfSets(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	const path = "/v1/integrations/slack/credentials"
 	user := newKey(c, "user", []string{"*"}, []string{"*"})
 	c.Put(path, map[string]any{}).Fails(http.StatusUnprocessableEntity, "VALIDATION_ERROR")

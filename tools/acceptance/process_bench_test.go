@@ -73,7 +73,7 @@ func release(b *testing.B) string {
 func stock(b *testing.B, v *sidecar.Vault, n int) {
 	b.Helper()
 	ctx := context.Background()
-	opened, closeVault := open(b, v)
+	opened, closeVault := unserved(b, v)
 	defer closeVault()
 	admin, err := opened.Authenticate(ctx, secret.New(v.AdminKey))
 	if err != nil {
@@ -101,8 +101,8 @@ func stock(b *testing.B, v *sidecar.Vault, n int) {
 
 func numbered(i int) string { return fmt.Sprintf("n%06d", i) }
 
-// open opens a vault that is not served.
-func open(b *testing.B, v *sidecar.Vault) (*vault.Vault, func()) {
+// unserved opens a vault that is not served.
+func unserved(b *testing.B, v *sidecar.Vault) (*vault.Vault, func()) {
 	b.Helper()
 	must := func(err error) {
 		b.Helper()

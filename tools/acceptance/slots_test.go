@@ -53,9 +53,10 @@ func wantsSecret(t *testing.T, c *sidecar.Client, path, secret, from string) wir
 	return got
 }
 
-func TestEnvironmentsInherit(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestEnvironmentsInherit(t *testing.T) { onEach(t, testEnvironmentsInherit) }
+
+func testEnvironmentsInherit(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	shared := sidecar.Data[wire.SetResult](c.Put(slot("salesforce", ""), value("for all")).Wants(http.StatusCreated))
 	production := sidecar.Data[wire.SetResult](c.Put(slot("salesforce", "production"), value("for production")).Wants(http.StatusCreated))
 	if shared.ID == production.ID {
@@ -82,9 +83,10 @@ func TestEnvironmentsInherit(t *testing.T) {
 	}
 }
 
-func TestStatusNeverFallsBack(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestStatusNeverFallsBack(t *testing.T) { onEach(t, testStatusNeverFallsBack) }
+
+func testStatusNeverFallsBack(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	set := c.Put(slot("slack", ""), value("for all")).Wants(http.StatusCreated)
 	shared := c.Get(slot("slack", "")).Wants(http.StatusOK)
 	if tag := shared.Header.Get("ETag"); tag == "" || tag != set.Header.Get("ETag") {
@@ -99,9 +101,10 @@ func TestStatusNeverFallsBack(t *testing.T) {
 	}
 }
 
-func TestDeleteTouchesOneSlot(t *testing.T) {
-	t.Parallel()
-	s := binary.Init(t, "--admin-email", "admin@example.com").Start(t)
+func TestDeleteTouchesOneSlot(t *testing.T) { onEach(t, testDeleteTouchesOneSlot) }
+
+func testDeleteTouchesOneSlot(t *testing.T, on *sidecar.Binary) {
+	s := on.Init(t, "--admin-email", "admin@example.com").Start(t)
 	c := s.Admin()
 	c.Put(slot("salesforce", ""), value("for all")).Wants(http.StatusCreated)
 	first := sidecar.Data[wire.SetResult](c.Put(slot("salesforce", "production"), value("old")).Wants(http.StatusCreated))
@@ -137,9 +140,10 @@ func TestDeleteTouchesOneSlot(t *testing.T) {
 	wantsSecret(t, c, resolve("salesforce", "production"), "new", "production")
 }
 
-func TestDeleteOfTheSharedSlot(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestDeleteOfTheSharedSlot(t *testing.T) { onEach(t, testDeleteOfTheSharedSlot) }
+
+func testDeleteOfTheSharedSlot(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	c.Put(slot("slack", ""), value("for all")).Wants(http.StatusCreated)
 	c.Put(slot("slack", "production"), value("for production")).Wants(http.StatusCreated)
 	var body map[string]any
@@ -151,9 +155,10 @@ func TestDeleteOfTheSharedSlot(t *testing.T) {
 	c.Get(resolve("slack", "staging")).Fails(http.StatusNotFound, "CREDENTIAL_NOT_FOUND")
 }
 
-func TestDeleteIfExists(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestDeleteIfExists(t *testing.T) { onEach(t, testDeleteIfExists) }
+
+func testDeleteIfExists(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	path := slot("slack", "staging") + "&ifExists=true"
 	wantsNoop := func(want bool) {
 		t.Helper()
@@ -168,9 +173,10 @@ func TestDeleteIfExists(t *testing.T) {
 	c.Delete(slot("nosuch", "staging")+"&ifExists=true").Fails(http.StatusNotFound, "INTEGRATION_NOT_FOUND")
 }
 
-func TestRotation(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestRotation(t *testing.T) { onEach(t, testRotation) }
+
+func testRotation(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	created := c.Put(slot("slack", ""), value("first")).Wants(http.StatusCreated)
 	rotated := c.Put(slot("slack", ""), value("second")).Wants(http.StatusOK)
 	one, two := sidecar.Data[wire.SetResult](created), sidecar.Data[wire.SetResult](rotated)
@@ -183,9 +189,10 @@ func TestRotation(t *testing.T) {
 	c.Get(resolve("slack", "")+"?version=4").Fails(http.StatusNotFound, "CREDENTIAL_NOT_FOUND")
 }
 
-func TestIfMatch(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestIfMatch(t *testing.T) { onEach(t, testIfMatch) }
+
+func testIfMatch(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	old := c.Put(slot("slack", ""), value("first")).Wants(http.StatusCreated).Header.Get("ETag")
 	current := c.Put(slot("slack", ""), value("second"), "If-Match: "+old).Wants(http.StatusOK).Header.Get("ETag")
 	c.Put(slot("slack", ""), value("third"), "If-Match: "+old).Fails(http.StatusPreconditionFailed, "VERSION_CONFLICT")
@@ -197,9 +204,10 @@ func TestIfMatch(t *testing.T) {
 	c.Delete(slot("slack", ""), "If-Match: "+current).Wants(http.StatusOK)
 }
 
-func TestNamesAreSlotsOfTheirOwn(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestNamesAreSlotsOfTheirOwn(t *testing.T) { onEach(t, testNamesAreSlotsOfTheirOwn) }
+
+func testNamesAreSlotsOfTheirOwn(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	c.Put(slot("sftp", ""), value("default")).Wants(http.StatusCreated)
 	c.Put(slot("sftp", ""), map[string]any{"name": "partner", "value": "partner"}).Wants(http.StatusCreated)
 	wantsSecret(t, c, resolve("sftp", ""), "default", "null")
@@ -208,9 +216,10 @@ func TestNamesAreSlotsOfTheirOwn(t *testing.T) {
 	wantsSecret(t, c, resolve("sftp", ""), "default", "null")
 }
 
-func TestFieldsComeBackAsTheyWere(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestFieldsComeBackAsTheyWere(t *testing.T) { onEach(t, testFieldsComeBackAsTheyWere) }
+
+func testFieldsComeBackAsTheyWere(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	fields := map[string]string{"host": "sftp.example.com", "username": "üser", "password": "a \"b\" \\ \u2028 </script> 漢字 😀"}
 	c.Put(slot("sftp", "production"), map[string]any{"fields": fields, "labels": map[string]string{"owner": "data"}}).Wants(http.StatusCreated)
 	var got struct {
@@ -222,9 +231,10 @@ func TestFieldsComeBackAsTheyWere(t *testing.T) {
 	}
 }
 
-func TestBothPrefixesAndTenantHeaders(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestBothPrefixesAndTenantHeaders(t *testing.T) { onEach(t, testBothPrefixesAndTenantHeaders) }
+
+func testBothPrefixesAndTenantHeaders(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	org := sidecar.Data[wire.Whoami](c.Get("/api/v1/whoami").Wants(http.StatusOK)).Org
 	c.Get("/v1/whoami", "X-Tenantid: "+org.ID, "realmname: employees").Wants(http.StatusOK)
 	c.Get("/v1/whoami", "X-Tenantid: "+strings.ToUpper(org.ID)).Wants(http.StatusOK)
@@ -233,9 +243,10 @@ func TestBothPrefixesAndTenantHeaders(t *testing.T) {
 	wantsSecret(t, c, "/v1/credentials/slack", "x", "null")
 }
 
-func TestRequestIDs(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestRequestIDs(t *testing.T) { onEach(t, testRequestIDs) }
+
+func testRequestIDs(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	if got := c.Get("/v1/whoami", "X-Request-Id: mine-1").Header.Get("X-Request-Id"); got != "mine-1" {
 		t.Errorf("the request's ID became %q", got)
 	}

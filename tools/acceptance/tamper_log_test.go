@@ -104,7 +104,7 @@ func auditedVault(t *testing.T) *sidecar.Vault {
 // verifyOffline runs audit verify on a vault that is not served.
 func verifyOffline(t *testing.T, v *sidecar.Vault) sidecar.Outcome {
 	t.Helper()
-	return binary.Run(t, "", nil, "audit", "verify", "--data-dir", v.Dir)
+	return binary.Run(t, "", nil, append([]string{"audit", "verify"}, v.Args()...)...)
 }
 
 func wantsBroken(t *testing.T, o sidecar.Outcome, at uint64) {

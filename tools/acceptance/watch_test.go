@@ -37,9 +37,10 @@ func next(t *testing.T, w *sidecar.Watcher) (string, sidecar.WatchEvent) {
 	return text, e
 }
 
-func TestWatch(t *testing.T) {
-	t.Parallel()
-	s := binary.Serve(t)
+func TestWatch(t *testing.T) { onEach(t, testWatch) }
+
+func testWatch(t *testing.T, on *sidecar.Binary) {
+	s := on.Serve(t)
 	c, canary := s.Admin(), newCanary(t, s)
 	w := c.Watch("")
 	wants := func(want string) {
@@ -69,9 +70,10 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-func TestWatchResumes(t *testing.T) {
-	t.Parallel()
-	c := binary.Serve(t).Admin()
+func TestWatchResumes(t *testing.T) { onEach(t, testWatchResumes) }
+
+func testWatchResumes(t *testing.T, on *sidecar.Binary) {
+	c := on.Serve(t).Admin()
 	w := c.Watch("")
 	last := w.Start
 	w.Close()
@@ -122,9 +124,10 @@ func TestWatchResets(t *testing.T) {
 	}
 }
 
-func TestWatchShowsTheGrantAlone(t *testing.T) {
-	t.Parallel()
-	c := newCompany(t)
+func TestWatchShowsTheGrantAlone(t *testing.T) { onEach(t, testWatchShowsTheGrantAlone) }
+
+func testWatchShowsTheGrantAlone(t *testing.T, on *sidecar.Binary) {
+	c := newCompany(t, on)
 	watchers := map[int]*sidecar.Watcher{}
 	for _, caller := range []int{reader, stagingReader, slackReader, stranger, lesserAdmin, admin} {
 		watchers[caller] = c.as(caller).Watch("")

@@ -37,6 +37,7 @@ type Binary struct {
 	path      string
 	dir       string
 	transport http.RoundTripper
+	storage   Storage // nil: bbolt
 }
 
 // Build builds the program with the race detector. Its clients send their

@@ -55,7 +55,7 @@ func (v *Vault) Start(t testing.TB, args ...string) *Sidecar {
 // quotes the log.
 func (v *Vault) TryStart(t testing.TB, args ...string) (*Sidecar, error) {
 	t.Helper()
-	line := []string{"serve", "--data-dir", v.Dir, "--listen", "127.0.0.1:0", "--log-level", "debug"}
+	line := append([]string{"serve"}, v.Args("--listen", "127.0.0.1:0", "--log-level", "debug")...)
 	s := &Sidecar{Vault: v, t: t, log: new(log), done: make(chan struct{})}
 	s.cmd = exec.Command(v.binary.path, withEnvironments(append(line, args...))...)
 	s.cmd.Env = environment(t)

@@ -8,10 +8,12 @@ import (
 	"testing"
 )
 
-// Vault is a vault in a temporary directory.
+// Vault is a vault of a host whose data directory is temporary.
 type Vault struct {
 	// Dir is the data directory.
 	Dir string
+	// URL is the storage; "" is a bbolt file in the data directory.
+	URL string
 	// AdminKey is the secret of the first API key.
 	AdminKey string
 
@@ -27,8 +29,11 @@ func (b *Binary) Init(t testing.TB, args ...string) *Vault {
 	t.Helper()
 	dir := t.TempDir()
 	v := &Vault{Dir: filepath.Join(dir, "data"), binary: b}
+	if b.storage != nil {
+		v.URL = b.storage(t, dir)
+	}
 	keyFile := filepath.Join(dir, "admin.key")
-	line := []string{"init", "--data-dir", v.Dir, "--admin-key-file", keyFile, "--json"}
+	line := append([]string{"init"}, v.Args("--admin-key-file", keyFile, "--json")...)
 	if o := b.Run(t, "", nil, withEnvironments(append(line, args...))...); o.Code != 0 {
 		t.Fatalf("sidevault init ended with %d: %s", o.Code, o.Stderr)
 	}
@@ -38,6 +43,44 @@ func (b *Binary) Init(t testing.TB, args ...string) *Vault {
 	}
 	v.AdminKey = strings.TrimSpace(string(key))
 	return v
+}
+
+// Storage returns the URL of the storage, whatever it is.
+func (v *Vault) Storage() string {
+	if v.URL == "" {
+		return "bbolt://" + v.File("vault.db")
+	}
+	return v.URL
+}
+
+// Args returns the arguments that name the vault to a command, and then those given.
+func (v *Vault) Args(more ...string) []string {
+	args := []string{"--data-dir", v.Dir}
+	if v.URL != "" {
+		args = append(args, "--backend", v.URL)
+	}
+	return append(args, more...)
+}
+
+// OtherHost returns the vault as another host of the same storage has it: with a data
+// directory of its own, and in it the same identity and trust anchor.
+func (v *Vault) OtherHost(t testing.TB) *Vault {
+	t.Helper()
+	other := *v
+	other.Dir = filepath.Join(t.TempDir(), "data")
+	if err := os.Mkdir(other.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"identity.txt", "vault.pub"} {
+		text, err := os.ReadFile(v.File(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(other.File(name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &other
 }
 
 // File returns the path of a file in the data directory.
