@@ -49,6 +49,9 @@ func (op operation) String() string {
 		op.kind, op.slot, op.client, op.sidecar, op.call, op.end, op.outcome, op.value, op.version, op.revision)
 }
 
+// name is that of the operation's slot.
+func (op operation) name() string { return fmt.Sprintf("slot-%d", op.slot) }
+
 // state is what a slot holds.
 type state struct {
 	live    bool
@@ -247,9 +250,9 @@ func index(history []operation) (sets map[string]operation, removals map[int][]b
 		switch {
 		case op.setting():
 			sets[op.value] = op
-		case op.kind == opRemove && op.outcome == wasDone:
+		case op.kind == opRemove && op.outcome == wasDone && op.revision > 0:
 			removals[op.slot] = append(removals[op.slot], op.revision)
-		case op.kind == opRemove && op.outcome == wasUnknown:
+		case op.kind == opRemove && (op.outcome == wasUnknown || op.outcome == wasDone):
 			doubt[op.slot] = true
 		}
 	}

@@ -10,7 +10,6 @@ package linear
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -18,14 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"filippo.io/age"
-
 	"github.com/sidevault/sidevault/backends"
-	"github.com/sidevault/sidevault/backends/cache"
-	"github.com/sidevault/sidevault/envs"
-	"github.com/sidevault/sidevault/vault"
-	"github.com/sidevault/sidevault/vault/seal"
-	"github.com/sidevault/sidevault/vault/secret"
 )
 
 // Storage is what a run uses.
@@ -65,21 +57,33 @@ const (
 	patience = 20 * time.Second
 	// runLimit bounds a run, however often storage is away.
 	runLimit = 2 * time.Minute
-	// pause is how long a client waits after storage was away.
-	pause = 5 * time.Millisecond
+	// breath is how long a client waits after storage was away.
+	breath = 5 * time.Millisecond
 )
 
 // Run makes a vault in the storage, has clients use it, and checks their answers.
 func Run(t *testing.T, s Storage, o Options) {
 	t.Helper()
 	o = o.complete()
+	perform(t, openSidecars(t, s, o), s.Disturb, o)
+}
+
+// sidecar carries operations out.
+type sidecar interface {
+	// perform notes the answer in op and returns what it means; an error is an answer
+	// that nothing explains.
+	perform(ctx context.Context, op *operation) (outcome, error)
+}
+
+// perform has clients use the sidecars, and checks their answers.
+func perform(t *testing.T, sidecars []sidecar, disturb func(context.Context), o Options) {
+	t.Helper()
 	t.Logf("seed %d", o.Seed)
-	r := &run{T: t, Options: o, began: time.Now()}
-	r.sidecars = openSidecars(t, s, o)
+	r := &run{T: t, Options: o, began: time.Now(), sidecars: sidecars}
 	disturbed, calm := context.WithCancel(t.Context())
 	var disturbing, clients sync.WaitGroup
-	if s.Disturb != nil {
-		disturbing.Go(func() { s.Disturb(disturbed) })
+	if disturb != nil {
+		disturbing.Go(func() { disturb(disturbed) })
 	}
 	for n := range o.Sidecars * o.Clients {
 		clients.Go(func() { r.client(n) })
@@ -89,81 +93,6 @@ func Run(t *testing.T, s Storage, o Options) {
 	disturbing.Wait()
 	r.converge()
 	r.check()
-}
-
-// sidecar is a vault on a handle of its own.
-type sidecar struct {
-	vault  *vault.Vault
-	caller vault.Caller
-}
-
-func openSidecars(t *testing.T, s Storage, o Options) []sidecar {
-	t.Helper()
-	open := func() backends.Backend {
-		b, err := s.Open(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if o.Cached {
-			b = cache.New(b, cache.Options{MaxStale: time.Minute})
-		}
-		t.Cleanup(func() { b.Close() })
-		return b
-	}
-	tree, err := envs.New(envs.Default())
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, err := age.GenerateX25519Identity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	made, err := vault.Init(t.Context(), vault.InitConfig{
-		Backend: open(), Roots: []string{root.Recipient().String()}, Envs: tree, Org: "default", AdminName: "admin",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	list := make([]sidecar, o.Sidecars)
-	for n := range list {
-		v, err := vault.Open(t.Context(), vault.Config{
-			Backend: open(), Envs: tree, Catalog: catalog{}, Identities: []age.Identity{root}, Trusted: made.Trusted,
-			Options: vault.Options{ReadGrace: time.Hour, Stale: func() time.Duration { return 1 }},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
-			defer cancel()
-			if err := v.Close(ctx); err != nil {
-				t.Errorf("close a sidecar: %v", err)
-			}
-		})
-		list[n] = sidecar{vault: v, caller: authenticate(t, v, made.Admin.Secret)}
-	}
-	return list
-}
-
-func authenticate(t *testing.T, v *vault.Vault, key secret.Value) vault.Caller {
-	t.Helper()
-	c, err := v.Authenticate(t.Context(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Origin = vault.Origin{Source: "rest", Peer: "127.0.0.1:1", RequestID: "linear"}
-	return c
-}
-
-// catalog has one integration.
-type catalog struct{}
-
-var integration = vault.Integration{Key: "salesforce", Name: "Salesforce", Category: "crm", Enabled: true}
-
-func (catalog) All() []vault.Integration { return []vault.Integration{integration} }
-
-func (catalog) Lookup(key string) (vault.Integration, bool) {
-	return integration, key == integration.Key
 }
 
 // run is a run under way.
@@ -190,7 +119,7 @@ func (r *run) client(n int) {
 		r.perform(&op)
 		if op.outcome == wasNotDone {
 			r.started.Add(-1)
-			time.Sleep(pause)
+			time.Sleep(breath)
 			continue
 		}
 		r.mu.Lock()
@@ -207,56 +136,14 @@ func randomKind(random *rand.Rand) kind {
 func (r *run) perform(op *operation) {
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
-	v, c := r.sidecars[op.sidecar].vault, r.sidecars[op.sidecar].caller
-	name := fmt.Sprintf("slot-%d", op.slot)
-	slot, err := v.Slot(integration.Key, nil, name)
-	if err != nil {
-		r.Error(err)
-		return
-	}
 	op.call = time.Since(r.began)
-	switch op.kind {
-	case opSet, opCreate:
-		var set vault.SetResult
-		in := vault.SetInput{Fields: seal.Fields{vault.ValueField: secret.New(op.value)}, MustCreate: op.kind == opCreate}
-		set, err = v.Set(ctx, c, slot, in)
-		op.version, op.revision, op.created = set.Credential.Version, set.Credential.Revision, set.Created
-	case opRemove:
-		var removed vault.Removed
-		removed, err = v.Remove(ctx, c, slot, vault.RemoveOptions{})
-		op.revision = removed.Credential.Revision
-	case opResolve:
-		var found vault.Resolved
-		found, err = v.Resolve(ctx, c, slot, vault.ResolveOptions{NoFallback: true})
-		if err == nil {
-			op.value = found.Fields[vault.ValueField].Reveal() // not a secret: value-N
-		}
-		op.version, op.revision = found.Version, found.Credential.Revision
-	}
+	var err error
+	op.outcome, err = r.sidecars[op.sidecar].perform(ctx, op)
 	op.end = time.Since(r.began)
-	op.outcome = r.classify(op, err)
-}
-
-// classify says what an answer means.
-func (r *run) classify(op *operation, err error) outcome {
-	switch vault.KindOf(err) {
-	case vault.CredentialNotFound:
-		return wasNone
-	case vault.CredentialDeleted:
-		return wasGone
-	case vault.CredentialExists:
-		return wasTaken
-	case vault.BackendUnavailable:
-		if op.kind == opResolve || !errors.Is(err, backends.ErrUnknownOutcome) {
-			return wasNotDone
-		}
-		return wasUnknown
+	if err != nil {
+		r.Errorf("%v: %v", op, err)
+		op.outcome = wasUnknown
 	}
-	if err == nil {
-		return wasDone
-	}
-	r.Errorf("%v: %v", op, err)
-	return wasUnknown
 }
 
 // converge waits until all sidecars resolve the same.
@@ -280,7 +167,7 @@ func (r *run) converge() {
 			if time.Now().After(deadline) {
 				r.Fatalf("the sidecars still differ: %v", answers)
 			}
-			time.Sleep(pause)
+			time.Sleep(breath)
 		}
 	}
 }
