@@ -105,10 +105,14 @@ func (c *courier) close(ctx context.Context) error {
 // load finds what is pending in storage: once, or again and again where others
 // share it.
 func (c *courier) load() {
+	failed := false
 	for {
 		pause := rescan
-		if err := c.loadOnce(); err != nil && c.ctx.Err() == nil {
+		err := c.loadOnce()
+		if err != nil && !failed && c.ctx.Err() == nil {
 			c.v.log.Error("the pending syncs could not be read; they are tried again", "err", err)
+		}
+		if failed = err != nil; failed {
 			pause = loadRetry
 		} else if c.v.exclusive {
 			return

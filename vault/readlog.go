@@ -75,16 +75,26 @@ func (l *readLog) run() {
 	defer close(l.done)
 	tick := time.NewTicker(flushInterval)
 	defer tick.Stop()
+	failed := false
 	for {
 		select {
 		case <-l.stop:
 			return
 		case <-tick.C:
-			if err := l.flush(context.Background()); err != nil {
-				l.v.log.Error("reads could not be recorded in the audit log; they are kept and tried again", "err", err)
-			}
+			failed = l.report(failed, l.flush(context.Background()))
 		}
 	}
+}
+
+// report logs that flushing began to fail, or works again; each once.
+func (l *readLog) report(failed bool, err error) bool {
+	switch {
+	case err != nil && !failed:
+		l.v.log.Error("reads could not be recorded in the audit log; they are kept and tried every second", "err", err)
+	case err == nil && failed:
+		l.v.log.Info("reads are recorded in the audit log again")
+	}
+	return err != nil
 }
 
 // record takes one successful read. When it returns nil the read is in the audit

@@ -70,9 +70,9 @@ type Options struct {
 	// Stale returns for how long what the backend answers from may have been out of
 	// date, because storage is away; 0: it is not. Default: always 0.
 	Stale func() time.Duration
-	// ReadGrace is how long coalesced reads go on unrecorded while Stale is not 0.
-	// Default, and least: 10 seconds, the grace when storage answers but refuses to
-	// record.
+	// ReadGrace is for how long, by Stale, the backend answers from what it keeps, and
+	// how long coalesced reads go on unrecorded meanwhile; of the latter the default,
+	// and the least, is 10 seconds, the grace when storage answers but refuses to record.
 	ReadGrace time.Duration
 }
 
@@ -102,6 +102,7 @@ type Vault struct {
 	plugins Plugins
 	courier *courier // nil when there are no plugins
 	stale   func() time.Duration
+	grace   time.Duration // how long the backend serves while storage is away
 	// exclusive: no other process can have this storage open.
 	exclusive bool
 
@@ -142,6 +143,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	if v.stale = cfg.Stale; v.stale == nil {
 		v.stale = func() time.Duration { return 0 }
 	}
+	v.grace = cfg.ReadGrace
 	v.reads = newReadLog(v, cfg.ReadAudit, cfg.ReadGrace)
 	if cfg.Plugins != nil {
 		v.courier = startCourier(v)
@@ -163,12 +165,18 @@ func (v *Vault) SetCatalog(c Catalog) { v.catalog.Store(&c) }
 // ID is the vault's own UUID.
 func (v *Vault) ID() string { return v.header.ID }
 
-// Ready returns why the vault cannot serve at the moment, or nil.
+// Ready returns why the vault cannot serve at the moment, or nil: also while storage
+// is away, as long as reads of what is kept go on. Then Stale is not 0.
 func (v *Vault) Ready(ctx context.Context) error {
-	if _, err := v.backend.Head(ctx); err != nil {
+	if _, err := v.backend.Head(ctx); err != nil && !v.servesStale() {
 		return storageError(err)
 	}
 	return v.reads.failing()
+}
+
+func (v *Vault) servesStale() bool {
+	stale := v.Stale()
+	return stale > 0 && stale <= v.grace && v.reads.mode != ReadsEach
 }
 
 // Stale returns 0, or for how long what a read has just returned may have been out

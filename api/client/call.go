@@ -36,8 +36,14 @@ type call struct {
 // reply is the answer to a call.
 type reply struct {
 	status int
-	etag   string
-	body   []byte
+	tags
+	body []byte
+}
+
+// tags are what an answer's headers say of its body.
+type tags struct {
+	etag  string
+	stale time.Duration
 }
 
 // fetch calls the API and decodes the body of an answer that succeeded.
@@ -46,24 +52,24 @@ func fetch[T any](ctx context.Context, c *Client, r call) (answer T, err error) 
 	return answer, err
 }
 
-// fetchTagged is fetch with the answer's ETag.
-func fetchTagged[T any](ctx context.Context, c *Client, r call) (answer T, etag string, err error) {
+// fetchTagged is fetch with what the answer's headers say of it.
+func fetchTagged[T any](ctx context.Context, c *Client, r call) (answer T, t tags, err error) {
 	got, err := c.do(ctx, r)
 	if err != nil {
-		return answer, "", err
+		return answer, tags{}, err
 	}
 	defer clear(got.body)
 	if got.status < 200 || got.status > 299 {
-		return answer, "", refusal(got.status, got.body)
+		return answer, tags{}, refusal(got.status, got.body)
 	}
 	if got.status == http.StatusNoContent {
-		return answer, "", nil
+		return answer, tags{}, nil
 	}
 	if err := json.Unmarshal(got.body, &answer); err != nil {
 		// The decoder quotes what it could not read, which may be a secret.
-		return answer, "", notSidecar(got.status)
+		return answer, tags{}, notSidecar(got.status)
 	}
-	return answer, got.etag, nil
+	return answer, got.tags, nil
 }
 
 func refusal(status int, body []byte) error {
@@ -123,7 +129,8 @@ func (c *Client) once(ctx context.Context, r call) (got reply, wait time.Duratio
 	if res.StatusCode == http.StatusServiceUnavailable && r.method == http.MethodGet {
 		wait = retryAfter(res.Header.Get("Retry-After"))
 	}
-	return reply{status: res.StatusCode, etag: res.Header.Get("ETag"), body: body}, wait, err
+	said := tags{etag: res.Header.Get("ETag"), stale: staleness(res.Header.Get(wire.HeaderStale))}
+	return reply{status: res.StatusCode, tags: said, body: body}, wait, err
 }
 
 func readAll(body io.Reader) ([]byte, error) {
@@ -159,6 +166,15 @@ func (c *Client) request(ctx context.Context, r call) (*http.Request, error) {
 		req.Header.Set("Authorization", "Bearer "+c.token.Reveal())
 	}
 	return req, nil
+}
+
+// staleness reads the header's seconds; what is no number is no claim.
+func staleness(header string) time.Duration {
+	n, err := strconv.ParseUint(header, 10, 31)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(n) * time.Second
 }
 
 // retryAfter reads the header's seconds; 0 stands for no retry.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/sidevault/sidevault/api/wire"
 )
@@ -16,12 +17,15 @@ import (
 type Described struct {
 	wire.Credential
 	ETag string
+	// Stale is for how long the answer may have been out of date, because the
+	// sidecar's storage was away; 0: it was not. Whole seconds, rounded up.
+	Stale time.Duration
 }
 
 func (c *Client) describe(ctx context.Context, r call) (Described, error) {
-	got, etag, err := fetchTagged[wire.Envelope[wire.Credential]](ctx, c, r)
+	got, said, err := fetchTagged[wire.Envelope[wire.Credential]](ctx, c, r)
 	err = changed(err, &got.Data)
-	return Described{Credential: got.Data, ETag: etag}, err
+	return Described{Credential: got.Data, ETag: said.etag, Stale: said.stale}, err
 }
 
 // Create sets a credential in a slot that must be free. An error with

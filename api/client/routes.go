@@ -148,12 +148,22 @@ type ResolveOptions struct {
 	Version    uint64 // an older version that is still kept; 0: the current one
 }
 
+// Found is a credential with its secret.
+type Found struct {
+	wire.Envelope[wire.Resolved]
+	// Stale is for how long the answer may have been out of date, because the
+	// sidecar's storage was away; 0: it was not. Whole seconds, rounded up.
+	Stale time.Duration `json:"-"`
+}
+
 // Resolve returns the credential for the slot with its secret: the slot's own,
-// else its environment's parents', else the shared one.
-func (c *Client) Resolve(ctx context.Context, s Slot, o ResolveOptions) (wire.Envelope[wire.Resolved], error) {
-	return fetch[wire.Envelope[wire.Resolved]](ctx, c, call{
+// else its environment's parents', else the shared one. While the sidecar's storage
+// is away it can be one that was rotated or deleted since: Stale says so.
+func (c *Client) Resolve(ctx context.Context, s Slot, o ResolveOptions) (Found, error) {
+	got, said, err := fetchTagged[wire.Envelope[wire.Resolved]](ctx, c, call{
 		method: http.MethodGet, path: []string{"v1", "credentials", s.Integration}, query: o.query(s),
 	})
+	return Found{Envelope: got, Stale: said.stale}, err
 }
 
 func (o ResolveOptions) query(s Slot) url.Values {

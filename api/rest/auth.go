@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 
@@ -18,6 +19,7 @@ import (
 func (s *server) serve(rt route) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		r := requestOf(c)
+		r.reads, r.stale = rt.method == http.MethodGet && !rt.open, s.vault.Stale()
 		a, err := s.run(r, rt)
 		switch {
 		case err != nil:

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -53,6 +54,7 @@ func (s *server) write(r *request, a answer) {
 	if a.etag != 0 {
 		r.gin.Header("ETag", etag(a.etag))
 	}
+	s.markStale(r, a.status)
 	options := []json.Options{json.Deterministic(true)}
 	if a.reveals {
 		options = append(options, revealing)
@@ -67,4 +69,18 @@ func (s *server) write(r *request, a answer) {
 		_ = http.NewResponseController(r.gin.Writer).SetWriteDeadline(time.Now().Add(slowest))
 	}
 	r.gin.Data(a.status, "application/json; charset=utf-8", append(body, '\n'))
+}
+
+// markStale says of the answer to a read, also of a refusal, for how many seconds what
+// it is from may have been out of date. Storage can go away, or come back, while the
+// read is under way.
+func (s *server) markStale(r *request, status int) {
+	if !r.reads || status >= http.StatusInternalServerError {
+		return
+	}
+	stale := max(r.stale, s.vault.Stale())
+	if stale <= 0 {
+		return
+	}
+	r.gin.Header(wire.HeaderStale, strconv.FormatInt(int64((stale+time.Second-1)/time.Second), 10))
 }

@@ -32,7 +32,9 @@ type request struct {
 	gin    *gin.Context
 	caller vault.Caller
 	query  url.Values
-	waited bool // the server's deadlines are off
+	waited bool          // the server's deadlines are off
+	reads  bool          // it only reads, and what it reads is a caller's
+	stale  time.Duration // what the vault's Stale was when the request came
 }
 
 const requestKey = "request"

@@ -20,19 +20,40 @@ func (s *server) health(*request) (answer, error) {
 }
 
 // ready answers whether the vault can serve, and which part of it cannot. Plugins
-// that cannot be used do not keep it from that: reads need none.
+// that cannot be used do not keep it from that: reads need none. Nor does storage that
+// is away while reads of what is kept are served: a sidecar that is taken out of use
+// then serves nobody.
 func (s *server) ready(r *request) (answer, error) {
-	check, plugins := wire.Check{Name: "vault", Status: "ok"}, s.checkPlugins()
+	check, storage, plugins := wire.Check{Name: "vault", Status: "ok"}, s.checkStorage(), s.checkPlugins()
 	err := s.vault.Ready(r.ctx())
 	if err == nil {
-		return answer{status: http.StatusOK, body: wire.Health{Status: plugins.Status, Checks: []wire.Check{check, plugins}}}, nil
+		status := "ok"
+		if storage.Status != "ok" || plugins.Status != "ok" {
+			status = "degraded"
+		}
+		return answer{status: http.StatusOK, body: wire.Health{Status: status, Checks: []wire.Check{check, storage, plugins}}}, nil
 	}
 	check.Status, check.Reason = "unavailable", "internal error"
 	if e, known := errors.AsType[*vault.Error](err); known {
 		check.Reason = e.Msg
 	}
+	if storage.Status != "ok" {
+		storage.Status = "unavailable"
+	}
 	s.log.WarnContext(r.ctx(), "not ready", "request_id", r.id(), "err", err)
-	return answer{status: codes.Status(vault.BackendUnavailable), body: wire.Health{Status: "unavailable", Checks: []wire.Check{check, plugins}}}, nil
+	return answer{
+		status: codes.Status(vault.BackendUnavailable), body: wire.Health{Status: "unavailable", Checks: []wire.Check{check, storage, plugins}},
+	}, nil
+}
+
+// checkStorage says whether what is served is from storage, or kept from before.
+func (s *server) checkStorage() wire.Check {
+	stale := s.vault.Stale()
+	if stale <= 0 {
+		return wire.Check{Name: "storage", Status: "ok"}
+	}
+	since := now().Add(-stale).UTC().Format(wire.TimeFormat)
+	return wire.Check{Name: "storage", Status: "degraded", Reason: "it does not answer: nothing is known of it since " + since}
 }
 
 func (s *server) checkPlugins() wire.Check {

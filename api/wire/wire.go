@@ -14,6 +14,8 @@ const (
 	HeaderTenantID  = "X-Tenantid"
 	HeaderRealmName = "Realmname"
 	HeaderLastEvent = "Last-Event-Id"
+	// HeaderStale has the seconds for which an answer may have been out of date.
+	HeaderStale = "Sidevault-Stale"
 )
 
 // What the User-Agent of Sidevault's own clients begins with: those of the command

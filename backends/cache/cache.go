@@ -59,8 +59,9 @@ type Options struct {
 	// DefaultTimeout.
 	Timeout time.Duration
 
-	// OnError, when not nil, is called with the reason when the watch or storage is
-	// lost, and with nil when both are back. It must not block.
+	// OnError, when not nil, is called with the reason when the watch is lost and not
+	// back at once, when storage is away (the reason is an ErrUnavailable), and with
+	// nil when both are back. It must not block.
 	OnError func(error)
 }
 
@@ -83,6 +84,8 @@ type Cache struct {
 	// right is when the cache was last known to be right, by clock; 0: never.
 	right atomic.Int64
 	born  time.Time
+
+	hits, misses atomic.Uint64
 
 	kick    chan struct{} // a read found storage away
 	suspect chan struct{} // a commit did not get through
@@ -128,6 +131,25 @@ func (c *Cache) Stale() time.Duration {
 	return max(c.clock()-time.Duration(c.right.Load()), 1)
 }
 
+// Stats are counts since the cache was made, and what it holds.
+type Stats struct {
+	Hits   uint64 // Gets that were answered from memory, also while storage is away
+	Misses uint64 // Gets that went to storage, or would have while it is away
+	Bytes  int    // that the records take, of MaxBytes
+}
+
+// Stats returns the counts.
+func (c *Cache) Stats() Stats {
+	s := Stats{Hits: c.hits.Load(), Misses: c.misses.Load()}
+	for i := range c.shards {
+		shard := &c.shards[i]
+		shard.mu.RLock()
+		s.Bytes += shard.bytes
+		shard.mu.RUnlock()
+	}
+	return s
+}
+
 // clock is the time since the cache was made. It is never 0 and never jumps.
 func (c *Cache) clock() time.Duration { return time.Since(c.born) + 1 }
 
@@ -142,6 +164,7 @@ func (c *Cache) Get(ctx context.Context, key string) (backends.Record, error) {
 	}
 	for {
 		if e := s.hit(key, c.valid.Load()); e != nil {
+			c.hits.Add(1)
 			return e.record()
 		}
 		if reason := c.away.Load(); reason != nil {
@@ -159,6 +182,7 @@ func (c *Cache) Get(ctx context.Context, key string) (backends.Record, error) {
 		switch {
 		case f.dirty: // it may be older than what others were given meanwhile
 		case f.entry != nil:
+			c.misses.Add(1)
 			return f.entry.record()
 		case errors.Is(f.err, backends.ErrUnavailable):
 			return c.getStale(s, key, f.err)
@@ -198,6 +222,7 @@ func (c *Cache) getFresh(ctx context.Context, s *shard, key string) (backends.Re
 	if reason := c.away.Load(); reason != nil {
 		return backends.Record{}, *reason
 	}
+	c.misses.Add(1)
 	r, err := c.ask(ctx, key)
 	if err == nil || errors.Is(err, backends.ErrNotFound) {
 		s.observe(key, r.Revision)
@@ -208,13 +233,12 @@ func (c *Cache) getFresh(ctx context.Context, s *shard, key string) (backends.Re
 // getStale answers while storage is away.
 func (c *Cache) getStale(s *shard, key string, reason error) (backends.Record, error) {
 	right := time.Duration(c.right.Load())
-	if c.maxStale <= 0 || right == 0 || c.clock()-right > c.maxStale {
-		return backends.Record{}, reason
-	}
 	e := s.any(key)
-	if e == nil {
+	if e == nil || c.maxStale <= 0 || right == 0 || c.clock()-right > c.maxStale {
+		c.misses.Add(1)
 		return backends.Record{}, reason
 	}
+	c.hits.Add(1)
 	return e.record()
 }
 

@@ -27,7 +27,7 @@ type follower struct {
 	epoch   uint64            // of the last watch
 	resumes bool              // seen is where to go on from
 	seen    backends.Revision // the last event's
-	told    bool              // OnError knows of a loss
+	told    int               // the loss that OnError knows of
 }
 
 // run keeps a watch established until Close, or until storage is closed.
@@ -44,7 +44,9 @@ func (c *Cache) run() {
 		if c.ctx.Err() != nil || errors.Is(err, backends.ErrClosed) {
 			return
 		}
-		c.tell(err)
+		if !live || errors.Is(err, backends.ErrUnavailable) {
+			c.tell(err) // a watch that ended may be back at once
+		}
 		if live && c.clock()-began > lastPause {
 			pause = firstPause
 		}
@@ -86,10 +88,25 @@ func (c *Cache) follow() (live bool, err error) {
 	return true, c.keep(ctx, events)
 }
 
-// tell passes on that something was lost, or that all is back, once.
+// The losses, from bad to worse.
+const (
+	lostNothing = iota
+	lostWatch
+	lostStorage
+)
+
+// tell passes on that something was lost, or something worse, or that all is back,
+// once.
 func (c *Cache) tell(err error) {
-	if lost := err != nil; lost != c.follower.told {
-		c.follower.told = lost
+	loss := lostNothing
+	switch {
+	case errors.Is(err, backends.ErrUnavailable):
+		loss = lostStorage
+	case err != nil:
+		loss = lostWatch
+	}
+	if told := c.follower.told; loss > told || loss == lostNothing && told != lostNothing {
+		c.follower.told = loss
 		c.onError(err)
 	}
 }

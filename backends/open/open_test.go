@@ -10,9 +10,9 @@ import (
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/backends/bbolt"
 	"github.com/sidevault/sidevault/backends/etcd"
-	"github.com/sidevault/sidevault/backends/testserver"
 	"github.com/sidevault/sidevault/backends/memory"
 	"github.com/sidevault/sidevault/backends/postgres"
+	"github.com/sidevault/sidevault/backends/testserver"
 )
 
 func TestMain(m *testing.M) { os.Exit(testserver.Run(m)) }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/sidevault/sidevault/api/client"
 	"github.com/sidevault/sidevault/api/wire"
-	"github.com/sidevault/sidevault/backends/bbolt"
+	"github.com/sidevault/sidevault/backends/open"
 	"github.com/sidevault/sidevault/vault"
 )
 
@@ -134,14 +134,14 @@ later that nothing before it was rewritten.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	o.remote.addFlags(cmd)
-	addSettings(cmd.Flags(), "data-dir", "backend")
+	addSettings(cmd.Flags(), "data-dir", backendKey, backendFileKey)
 	addJSONFlag(cmd, &o.asJSON)
 	return cmd
 }
 
 func (o *auditVerifyOptions) run(cmd *cobra.Command) error {
 	verify := o.verifyRemote
-	if cmd.Flags().Changed("data-dir") || cmd.Flags().Changed("backend") {
+	if namesStorage(cmd.Flags()) {
 		verify = o.verifyOffline
 	}
 	head, err := verify(cmd)
@@ -174,12 +174,15 @@ func (o *auditVerifyOptions) verifyOffline(cmd *cobra.Command) (wire.AuditHead, 
 	if err != nil {
 		return wire.AuditHead{}, err
 	}
-	if err := checkDataDir(cfg.DataDir); err != nil {
-		return wire.AuditHead{}, err
+	if !cfg.Storage.shared() {
+		// The chain of a shared storage is proved from any host.
+		if err := checkDataDir(cfg.DataDir); err != nil {
+			return wire.AuditHead{}, err
+		}
 	}
-	backend, err := bbolt.Open(cfg.Storage.path, &bbolt.Options{ReadOnly: true})
+	backend, err := openStorage(cmd.Context(), cfg.Storage, open.Options{ReadOnly: true})
 	if err != nil {
-		return wire.AuditHead{}, failf(exitError, "%s", err)
+		return wire.AuditHead{}, err
 	}
 	defer backend.Close()
 	verdict, err := vault.VerifyChain(cmd.Context(), backend)

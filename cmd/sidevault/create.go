@@ -25,8 +25,8 @@ import (
 // creation is what a new vault is made with.
 type creation struct {
 	dir          string
-	vaultFile    string // name of the vault's file in dir
-	identity     string // "": a new one, in dir
+	storage      storageURL // bbolt's file is in dir
+	identity     string     // "": a new one, in dir
 	recovery     []string
 	adminKeyFile string // "": the admin key goes to no file
 	adminEmail   string
@@ -38,6 +38,9 @@ type creation struct {
 type created struct {
 	vault.Initialised
 	identity string // path of the identity file
+
+	// plant stores the vault in a shared storage; nil: it is in the draft.
+	plant func(context.Context) error
 }
 
 // draftPattern names the directories in which vaults are built.
@@ -60,7 +63,8 @@ func (u *undo) run() (err error) {
 
 // create makes a vault in a directory. Everything is built in a directory inside
 // it and linked into place at the end, the vault's file last; a link replaces
-// nothing. When anything fails, or ctx ends, what was made is removed.
+// nothing. In a shared storage, too, the vault appears last and at once, when what
+// opens it is on the disk. When anything fails, or ctx ends, what was made is removed.
 func create(ctx context.Context, c creation) (made created, err error) {
 	var u undo
 	defer func() {
@@ -93,7 +97,20 @@ func create(ctx context.Context, c creation) (made created, err error) {
 	if err := ctx.Err(); err != nil {
 		return created{}, c.failed(err)
 	}
-	return made, c.failed(c.install(draft, &u))
+	if err := c.install(draft, &u); err != nil || made.plant == nil {
+		return made, c.failed(err)
+	}
+	switch err := made.plant(ctx); {
+	case errors.Is(err, backends.ErrUnknownOutcome):
+		// The vault may be there, and what opens it must not be lost.
+		u.steps = nil
+		return created{}, failf(exitUnavailable, "the storage did not confirm that the vault was made: %s was kept", c.dir).because(err).
+			hinted("sidevault serve tells whether the vault is there; if it is not, remove %s and begin again", quoted(c.dir))
+	case errors.Is(err, backends.ErrConflict):
+		return created{}, c.taken()
+	default:
+		return made, c.failed(err)
+	}
 }
 
 // failed says that nothing came of it, unless err has its own words.
@@ -104,6 +121,9 @@ func (c creation) failed(err error) error {
 	}
 	if errors.Is(err, context.Canceled) {
 		return failf(exitError, "interrupted: no vault was made")
+	}
+	if errors.Is(err, backends.ErrUnavailable) {
+		return failf(exitUnavailable, "make a vault in %s", c.storage).because(err)
 	}
 	return failf(exitError, "make a vault in %s", c.dir).because(err)
 }
@@ -136,7 +156,7 @@ func (c creation) claim(u *undo) error {
 // The lock keeps other inits out.
 func (c creation) sweep() error {
 	drafts, err := filepath.Glob(filepath.Join(escapeGlob(c.dir), draftPattern))
-	if err != nil || exists(filepath.Join(c.dir, c.vaultFile)) {
+	if err != nil || c.inDir() && exists(c.storage.path) {
 		return err
 	}
 	for _, draft := range drafts {
@@ -163,7 +183,7 @@ func escapeGlob(path string) string {
 }
 
 func (c creation) checkEmpty() error {
-	if exists(filepath.Join(c.dir, c.vaultFile)) {
+	if c.inDir() && exists(c.storage.path) {
 		return failf(exitConflict, "%s already holds a vault; nothing was changed", c.dir).
 			hinted("sidevault serve --data-dir %s", quoted(c.dir))
 	}
@@ -185,9 +205,15 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
+// inDir reports whether the vault is a file in the directory.
+func (c creation) inDir() bool { return c.storage.path != "" }
+
 // files are the names of what is put into the directory, in that order.
 func (c creation) files() []string {
-	names := []string{trustFile, c.vaultFile}
+	names := []string{trustFile}
+	if c.inDir() {
+		names = append(names, filepath.Base(c.storage.path))
+	}
 	if c.identity == "" {
 		names = append([]string{identityFile}, names...)
 	}
@@ -211,7 +237,7 @@ func (c creation) build(ctx context.Context, draft string) (created, error) {
 	if err != nil {
 		return created{}, err
 	}
-	made, err := c.fill(ctx, filepath.Join(draft, c.vaultFile), ids, roots)
+	made, err := c.fill(ctx, draft, ids, roots)
 	if err != nil {
 		return created{}, err
 	}
@@ -222,20 +248,27 @@ func (c creation) build(ctx context.Context, draft string) (created, error) {
 	if c.identity == "" {
 		identity = filepath.Join(c.dir, identityFile)
 	}
-	return created{Initialised: made, identity: identity}, nil
+	made.identity = identity
+	return made, nil
 }
 
-// fill makes the vault's file.
-func (c creation) fill(ctx context.Context, path string, ids []age.Identity, roots []string) (made vault.Initialised, err error) {
+// fill makes the vault's file in the draft directory or, for a shared storage, in
+// memory.
+func (c creation) fill(ctx context.Context, draft string, ids []age.Identity, roots []string) (made created, err error) {
+	if !c.inDir() {
+		return c.prepare(ctx, ids, roots)
+	}
+	path := filepath.Join(draft, filepath.Base(c.storage.path))
 	if err := bbolt.Create(path); err != nil {
-		return vault.Initialised{}, err
+		return created{}, err
 	}
 	backend, err := bbolt.Open(path, nil)
 	if err != nil {
-		return vault.Initialised{}, err
+		return created{}, err
 	}
 	defer func() { err = errors.Join(err, backend.Close()) }()
-	return c.initialise(ctx, backend, ids, roots)
+	made.Initialised, err = c.initialise(ctx, backend, ids, roots)
+	return made, err
 }
 
 // initialise makes the vault in an empty backend and opens it once, which makes

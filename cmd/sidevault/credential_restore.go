@@ -27,7 +27,7 @@ identity. The audit log says that it was done.`,
 		RunE:    func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
 	flags := cmd.Flags()
-	addSettings(flags, "data-dir", "backend", "identity")
+	addSettings(flags, storageKeys()...)
 	flags.StringVar(&o.org, "org", defaultOrg, "`slug` of the org")
 	return cmd
 }

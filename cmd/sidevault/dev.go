@@ -11,6 +11,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/sidevault/sidevault/backends/memory"
+	"github.com/sidevault/sidevault/backends/open"
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault"
 	"github.com/sidevault/sidevault/vault/secret"
@@ -26,12 +27,16 @@ func (d *devVault) inMemory() bool { return d.keyFile == "" }
 
 // openDev opens the vault in the data directory, which it makes when there is
 // none, or without a data directory one in memory.
-func openDev(ctx context.Context, cfg settings, c vault.Catalog, o vault.Options) (opened, *devVault, error) {
-	if cfg.Storage.scheme == schemeMemory || !cfg.given["data-dir"] && !cfg.given["backend"] {
-		return openInMemory(ctx, cfg, c, o)
+func openDev(ctx context.Context, cfg settings, c vault.Catalog, o vault.Options, wrap around) (opened, *devVault, error) {
+	if cfg.Storage.scheme == open.Memory || !cfg.given["data-dir"] && !cfg.given[backendKey] && !cfg.given[backendFileKey] {
+		return openInMemory(ctx, cfg, c, o, wrap)
 	}
 	d := &devVault{keyFile: filepath.Join(cfg.DataDir, adminKeyFile)}
-	if !exists(cfg.Storage.path) {
+	made := cfg.Storage.path
+	if cfg.Storage.shared() {
+		made = filepath.Join(cfg.DataDir, trustFile)
+	}
+	if !exists(made) {
 		making, err := initOptions{adminKeyFile: d.keyFile, org: defaultOrg}.creation(cfg)
 		if err != nil {
 			return opened{}, nil, err
@@ -42,16 +47,16 @@ func openDev(ctx context.Context, cfg settings, c vault.Catalog, o vault.Options
 		}
 		d.key = made.Admin.Secret
 	}
-	v, err := openVault(ctx, cfg, c, o)
+	v, err := openVault(ctx, cfg, c, o, wrap)
 	return v, d, err
 }
 
-func openInMemory(ctx context.Context, cfg settings, c vault.Catalog, o vault.Options) (opened, *devVault, error) {
+func openInMemory(ctx context.Context, cfg settings, c vault.Catalog, o vault.Options, wrap around) (opened, *devVault, error) {
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
 		return opened{}, nil, err
 	}
-	b := memory.New()
+	b := wrap(memory.New())
 	made, err := vault.Init(ctx, vault.InitConfig{
 		Backend: b, Roots: []string{id.Recipient().String()}, Envs: cfg.Environments, Org: defaultOrg, AdminName: "admin",
 	})

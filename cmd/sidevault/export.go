@@ -35,7 +35,7 @@ age command and the identity file open them.`,
 		RunE:    func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
 	flags := cmd.Flags()
-	addSettings(flags, "data-dir", "backend", "identity")
+	addSettings(flags, storageKeys()...)
 	flags.StringVarP(&o.environment, environmentFlag, "e", "", "`environment`; without it, what all environments share")
 	flags.StringVar(&o.name, "name", "", "`name` of the credential, default \"default\"")
 	flags.BoolVar(&o.raw, "raw", false, "export the files as they are stored; required")

@@ -54,6 +54,9 @@ func (o *getOptions) run(cmd *cobra.Command, integration string) error {
 	if err != nil {
 		return err
 	}
+	if got.Stale > 0 {
+		fmt.Fprintf(o.sh.err, "sidevault: warning: the sidecar's storage does not answer: this may be out of date by up to %s\n", got.Stale)
+	}
 	if o.asJSON {
 		return printJSON(o.sh.out, revealed(got.Data))
 	}

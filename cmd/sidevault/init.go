@@ -24,13 +24,18 @@ func newInitCommand(sh *shell) *cobra.Command {
 		Use:   "init",
 		Short: "Make a vault",
 		Long: `Make a vault in the data directory: its identity, its storage and its first
-API key, which is printed once. A directory that holds a vault is left alone.`,
-		Example: "  sidevault init --data-dir /var/lib/sidevault --admin-key-file admin.key",
-		Args:    operands(),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd, sh) },
+API key, which is printed once. A directory that holds a vault is left alone.
+
+With a storage that hosts share (PostgreSQL, etcd) the vault is made there, and the
+data directory gets the identity and vault.pub. Run init on one host; the others get
+a copy of these two files. A storage that holds a vault is left alone.`,
+		Example: `  sidevault init --data-dir /var/lib/sidevault --admin-key-file admin.key
+  sidevault init --backend-file /etc/sidevault/backend.url --admin-key-file admin.key`,
+		Args: operands(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd, sh) },
 	}
 	flags := cmd.Flags()
-	addSettings(flags, "data-dir", "backend", "identity", environmentsKey)
+	addSettings(flags, append(storageKeys(), environmentsKey)...)
 	flags.StringArrayVar(&o.recovery, "recovery-recipient", nil, "age `recipient` that can open the vault too; repeat it for more")
 	flags.StringVar(&o.adminKeyFile, "admin-key-file", "", "write the admin key to this new `file` instead of printing it")
 	flags.StringVar(&o.adminEmail, "admin-email", "", "e-mail `address` of who answers for the admin key")
@@ -62,12 +67,12 @@ func (o initOptions) run(cmd *cobra.Command, sh *shell) error {
 }
 
 func (o initOptions) creation(cfg settings) (creation, error) {
-	if cfg.Storage.scheme != schemeBbolt || filepath.Dir(cfg.Storage.path) != cfg.DataDir {
+	if !cfg.Storage.shared() && filepath.Dir(cfg.Storage.path) != cfg.DataDir {
 		return creation{}, usagef("init makes the vault's file in the data directory %s, and backend is %s", cfg.DataDir, cfg.Storage).
 			hinted("give --data-dir the directory of the file")
 	}
 	c := creation{
-		dir: cfg.DataDir, vaultFile: filepath.Base(cfg.Storage.path), recovery: o.recovery,
+		dir: cfg.DataDir, storage: cfg.Storage, recovery: o.recovery,
 		adminKeyFile: o.adminKeyFile, adminEmail: o.adminEmail, org: o.org, envs: cfg.Environments,
 	}
 	if cfg.given["identity"] {
@@ -90,7 +95,7 @@ type initResult struct {
 
 func (o initOptions) result(c creation, made created) initResult {
 	r := initResult{
-		DataDir: c.dir, Vault: filepath.Join(c.dir, c.vaultFile), VaultID: made.VaultID,
+		DataDir: c.dir, Vault: c.place(), VaultID: made.VaultID,
 		Identity: made.identity, Org: made.Org.Slug, AdminKeyID: made.Admin.ID, AdminKeyFile: c.adminKeyFile,
 	}
 	if c.adminKeyFile == "" {
@@ -112,6 +117,11 @@ func (o initOptions) tell(sh *shell, cfg settings, c creation, made created) err
 	if cfg.file != "" {
 		serve += " --config " + quoted(cfg.file)
 	}
+	serve += cfg.storageFlag()
+	others := ""
+	if !c.inDir() {
+		others = fmt.Sprintf("Further hosts need a copy of %s and of %s, and no init.\n", made.identity, filepath.Join(c.dir, trustFile))
+	}
 	_, err := fmt.Fprintf(sh.out, `Made the vault %s.
 
   vault      %s
@@ -120,8 +130,27 @@ func (o initOptions) tell(sh *shell, cfg settings, c creation, made created) err
 
 Back up the identity now, apart from the vault: without it nobody can open the
 vault, and with both anybody can.
-
+%s
 Next: %s
-`, made.VaultID, filepath.Join(c.dir, c.vaultFile), made.identity, key, serve)
+`, made.VaultID, c.place(), made.identity, key, others, serve)
 	return err
+}
+
+// place is where the vault is, for a person.
+func (c creation) place() string {
+	if c.inDir() {
+		return c.storage.path
+	}
+	return c.storage.String()
+}
+
+// storageFlag is the flag that names a shared storage again, where a flag did.
+func (c settings) storageFlag() string {
+	switch {
+	case c.backendFile != "":
+		return " --" + backendFileKey + " " + quoted(c.backendFile)
+	case c.Storage.shared() && !holdsPassword(c.Storage) && c.file == "":
+		return " --" + backendKey + " " + quoted(c.Storage.String())
+	}
+	return ""
 }

@@ -125,7 +125,7 @@ func newCreation(dir string) creation {
 	if err != nil {
 		panic(err)
 	}
-	return creation{dir: dir, vaultFile: vaultFile, org: defaultOrg, envs: tree, adminKeyFile: filepath.Join(filepath.Dir(dir), "key")}
+	return creation{dir: dir, storage: fileStorage(filepath.Join(dir, vaultFile)), org: defaultOrg, envs: tree, adminKeyFile: filepath.Join(filepath.Dir(dir), "key")}
 }
 
 func TestInterruptedInitLeavesNothing(t *testing.T) {

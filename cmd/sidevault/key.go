@@ -47,7 +47,7 @@ org.`,
 	}
 	flags := cmd.Flags()
 	o.remote.addFlags(cmd)
-	addSettings(flags, "data-dir", "backend", "identity")
+	addSettings(flags, storageKeys()...)
 	flags.StringVar(&o.name, "name", "", "`name` of the key; required")
 	flags.StringVar(&o.email, "email", "", "e-mail `address` of who answers for it")
 	flags.StringVar(&o.scope, "scope", wire.ScopeUser, "`scope`: user (read) or admin (everything)")
@@ -77,7 +77,7 @@ func (o *keyCreateOptions) run(cmd *cobra.Command) error {
 		return err
 	}
 	create := o.createRemote
-	if cmd.Flags().Changed("data-dir") || cmd.Flags().Changed("backend") {
+	if namesStorage(cmd.Flags()) {
 		create = o.createOffline
 	}
 	key, err := create(cmd, expires)

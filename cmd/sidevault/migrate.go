@@ -17,9 +17,10 @@ import (
 )
 
 type migrateOptions struct {
-	sh       *shell
-	from, to string
-	resume   bool
+	sh               *shell
+	from, to         string
+	fromFile, toFile string
+	resume           bool
 }
 
 func newMigrateCommand(sh *shell) *cobra.Command {
@@ -33,13 +34,16 @@ decrypted: it takes no identity. The source is only read.
 
 A copy that was interrupted goes on with --resume. Until it is complete, no sidecar
 serves what is there.`,
-		Example: "  sidevault migrate --from bbolt:///var/lib/sidevault/vault.db --to bbolt:///srv/sidevault/vault.db",
-		Args:    operands(),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+		Example: `  sidevault migrate --from bbolt:///var/lib/sidevault/vault.db --to etcd://e1,e2,e3/sidevault
+  sidevault migrate --from bbolt:///var/lib/sidevault/vault.db --to-file /etc/sidevault/backend.url`,
+		Args: operands(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.from, "from", "", "`URL` of the storage to copy; required")
-	flags.StringVar(&o.to, "to", "", "`URL` of an empty storage; a bbolt file is made; required")
+	flags.StringVar(&o.from, "from", "", "`URL` of the storage to copy")
+	flags.StringVar(&o.to, "to", "", "`URL` of an empty storage; a bbolt file is made")
+	flags.StringVar(&o.fromFile, "from-file", "", "`file` of its owner alone that holds the URL, in place of --from: for a URL with a password")
+	flags.StringVar(&o.toFile, "to-file", "", "`file` of its owner alone that holds the URL, in place of --to")
 	flags.BoolVar(&o.resume, "resume", false, "go on with a copy that was interrupted")
 	return cmd
 }
@@ -48,6 +52,9 @@ func (o *migrateOptions) run(ctx context.Context) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	restrictFiles()
+	if err := errors.Join(urlFromFile("--from", &o.from, o.fromFile), urlFromFile("--to", &o.to, o.toFile)); err != nil {
+		return err
+	}
 	if o.from == "" || o.to == "" || o.from == o.to {
 		return usagef("--from and --to are required, and must differ").
 			hinted("sidevault migrate --from bbolt:///var/lib/sidevault/vault.db --to URL")
@@ -82,6 +89,29 @@ func showMigration(p *progress, at migrate.Progress) {
 	p.show("%s: %d of %d (%d%%)", at.Stage, at.Done, at.Total, 100*at.Done/at.Total)
 }
 
+// urlFromFile reads the URL from a file where one is named, and keeps passwords out of
+// the flag.
+func urlFromFile(flag string, url *string, file string) error {
+	if file == "" {
+		u, err := parseStorage(*url)
+		if err != nil {
+			return usagef("%s: %s", flag, err)
+		}
+		if holdsPassword(u) {
+			return passwordOnCommandLine(flag, flag+"-file")
+		}
+		return nil
+	}
+	if *url != "" {
+		return usagef("%s and %s-file are two ways to name the same: give one of them", flag, flag)
+	}
+	var err error
+	if *url, err = readBackendFile(file); err != nil {
+		return usagef("%s-file: %s", flag, err)
+	}
+	return nil
+}
+
 // openEnd opens one of the two storages.
 func openEnd(ctx context.Context, flag, url string, how open.Options) (backends.Backend, error) {
 	switch scheme, err := open.Scheme(url); {
@@ -93,16 +123,16 @@ func openEnd(ctx context.Context, flag, url string, how open.Options) (backends.
 	b, err := open.Open(ctx, url, how)
 	switch {
 	case errors.Is(err, backends.ErrUnavailable):
-		return nil, failf(exitUnavailable, "open %s %s", flag, open.Redact(url)).because(err)
+		return nil, failf(exitUnavailable, "open %s", flag).because(err)
 	case err != nil:
-		return nil, failf(exitError, "open %s %s", flag, open.Redact(url)).because(err)
+		return nil, failf(exitError, "open %s", flag).because(err)
 	}
 	return b, nil
 }
 
 func (o *migrateOptions) explain(ctx context.Context, err error) error {
 	f := failf(exitError, "migrate").because(err)
-	again := fmt.Sprintf("sidevault migrate --from %s --to %s --resume", quoted(open.Redact(o.from)), quoted(open.Redact(o.to)))
+	again := fmt.Sprintf("sidevault migrate %s %s --resume", end("--from", o.from, o.fromFile), end("--to", o.to, o.toFile))
 	switch {
 	case ctx.Err() != nil:
 		f = failf(exitError, "interrupted").hinted("%s", again)
@@ -123,11 +153,19 @@ func (o *migrateOptions) tell(r migrate.Result) error {
 
   audit head  %d %s
 
-Next: start the sidecars with --backend %s, and with the identity and the %s
+Next: start the sidecars with %s, and with the identity and the %s
 that they have.
 The vault that was copied is as it was: keep it as a backup, or destroy it.
-`, counted(r.Records, "record"), countedAs(r.Head.Seq, "audit entry", "audit entries"), r.Head.Seq, r.Head.Hash, quoted(open.Redact(o.to)), trustFile)
+`, counted(r.Records, "record"), countedAs(r.Head.Seq, "audit entry", "audit entries"), r.Head.Seq, r.Head.Hash, end("--backend", o.to, o.toFile), trustFile)
 	return err
+}
+
+// end is the flag that names one of the two storages again.
+func end(flag, url, file string) string {
+	if file != "" {
+		return flag + "-file " + quoted(file)
+	}
+	return flag + " " + quoted(url)
 }
 
 func counted(n uint64, noun string) string { return countedAs(n, noun, noun+"s") }

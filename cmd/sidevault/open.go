@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 
 	"github.com/sidevault/sidevault/backends"
-	"github.com/sidevault/sidevault/backends/bbolt"
+	"github.com/sidevault/sidevault/backends/open"
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault"
 	"github.com/sidevault/sidevault/vault/catalog"
@@ -25,86 +26,117 @@ func (o opened) close(ctx context.Context) error {
 	return errors.Join(o.vault.Close(ctx), o.backend.Close())
 }
 
+// around is put between a vault and its storage; nil puts nothing there.
+type around func(backends.Backend) backends.Backend
+
 // openVault opens the vault that the settings name.
-func openVault(ctx context.Context, cfg settings, c vault.Catalog, o vault.Options) (opened, error) {
-	if cfg.Storage.scheme == schemeMemory {
+func openVault(ctx context.Context, cfg settings, c vault.Catalog, o vault.Options, wrap around) (opened, error) {
+	if cfg.Storage.scheme == open.Memory {
 		return opened{}, usagef("storage in memory is for trying things out").hinted("sidevault serve --dev")
 	}
-	if err := checkDataDir(cfg.DataDir); err != nil {
+	if err := cfg.checkDataDir(); err != nil {
 		return opened{}, err
 	}
 	ids, err := readIdentity(cfg.Identity)
 	if err != nil {
+		return opened{}, cfg.copied(err)
+	}
+	anchor, err := readTrust(filepath.Join(cfg.DataDir, trustFile))
+	if err != nil {
+		return opened{}, cfg.copied(err)
+	}
+	backend, err := openStorage(ctx, cfg.Storage, open.Options{})
+	if err != nil {
 		return opened{}, err
 	}
-	backend, err := bbolt.Open(cfg.Storage.path, nil)
-	if err != nil {
-		return opened{}, failf(exitError, "%s", err)
+	if wrap != nil {
+		backend = wrap(backend)
 	}
-	v, err := unlock(ctx, cfg, vault.Config{Backend: backend, Envs: cfg.Environments, Catalog: c, Identities: ids, Options: o})
+	v, err := vault.Open(ctx, vault.Config{
+		Backend: backend, Envs: cfg.Environments, Catalog: c, Identities: ids, Trusted: anchor.recipient, Options: o,
+	})
 	if err != nil {
-		return opened{}, errors.Join(err, backend.Close())
+		return opened{}, errors.Join(explainOpen(cfg, err), backend.Close())
 	}
 	return opened{vault: v, backend: backend}, nil
 }
 
-func unlock(ctx context.Context, cfg settings, vc vault.Config) (*vault.Vault, error) {
-	anchor, err := readTrust(filepath.Join(cfg.DataDir, trustFile))
-	if err != nil {
-		return nil, err
+// checkDataDir checks the data directory, which a further host of a shared storage
+// gets from the first.
+func (c settings) checkDataDir() error {
+	err := checkDataDir(c.DataDir)
+	if f, ok := errors.AsType[*failure](err); ok && c.Storage.shared() && !exists(c.DataDir) {
+		return f.hinted("on the first host: sidevault init; on a further one: mkdir -m 700 %s, and copy %s and %s there from the first",
+			quoted(c.DataDir), identityFile, trustFile)
 	}
-	vc.Trusted = anchor.recipient
-	v, err := vault.Open(ctx, vc)
-	if err != nil {
-		return nil, explainOpen(cfg, err)
+	return err
+}
+
+// copied says of a missing file, where the storage is shared, which hosts have it.
+func (c settings) copied(err error) error {
+	f, ok := errors.AsType[*failure](err)
+	if !ok || !c.Storage.shared() || !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return v, nil
+	return f.hinted("copy %s and %s, with mode 0600, from a host that serves the vault in this storage; sidevault init makes a new vault",
+		identityFile, trustFile)
 }
 
 func explainOpen(cfg settings, err error) error {
-	f := failf(exitError, "open the vault %s", cfg.Storage.path).because(err)
+	where := cfg.Storage.path
+	if where == "" {
+		where = cfg.Storage.String()
+	}
+	f := failf(exitError, "open the vault %s", where).because(err)
+	trust := filepath.Join(cfg.DataDir, trustFile)
 	switch {
+	case errors.Is(err, backends.ErrUnavailable), vault.KindOf(err) == vault.BackendUnavailable:
+		f.code = exitUnavailable
+	case errors.Is(err, vault.ErrNotVault) && cfg.Storage.shared():
+		f.hint = "look at the URL of the storage; sidevault init makes a vault, on the first host alone"
 	case errors.Is(err, vault.ErrNotVault):
 		f.hint = "sidevault init --data-dir DIR, with the path of a new directory"
 	case errors.Is(err, vault.ErrWrongRoot):
 		f.hint = "give the identity file that it was made with: " + cfg.Identity + " is another; --identity FILE"
+	case errors.Is(err, vault.ErrUntrusted) && cfg.Storage.shared():
+		f.hint = "look at the URL of the storage, or copy " + trust + " anew from a host that you trust and that serves this vault"
 	case errors.Is(err, vault.ErrUntrusted):
-		f.hint = "restore " + filepath.Join(cfg.DataDir, trustFile) + " and the vault from the same backup"
+		f.hint = "restore " + trust + " and the vault from the same backup"
 	}
 	return f
 }
 
-// openOffline opens a vault that no sidecar serves at the moment. Unless the
-// environments are configured they are those that the storage has keys for, so
-// that looking at a vault adds none to it. Plugins are not run.
+// openOffline opens a vault for a command that works on the storage itself, which
+// for bbolt's no sidecar can have open. Unless the environments are configured they
+// are those that the storage has keys for, so that looking at a vault adds none to
+// it. Plugins are not run.
 func openOffline(ctx context.Context, sh *shell, cfg settings) (opened, error) {
-	if cfg.given[environmentsKey] || cfg.Storage.scheme != schemeBbolt {
-		return openVault(ctx, cfg, offlineCatalog(sh, cfg), vault.Options{})
-	}
-	names, err := storedEnvironments(ctx, cfg)
-	if err != nil {
-		return opened{}, err
-	}
-	if len(names) > 0 {
-		if cfg.Environments, err = envs.New(names); err != nil {
+	if !cfg.given[environmentsKey] && cfg.Storage.scheme != open.Memory {
+		names, err := storedEnvironments(ctx, cfg)
+		if err != nil {
 			return opened{}, err
 		}
+		if len(names) > 0 {
+			if cfg.Environments, err = envs.New(names); err != nil {
+				return opened{}, err
+			}
+		}
 	}
-	return openVault(ctx, cfg, offlineCatalog(sh, cfg), vault.Options{})
+	return openVault(ctx, cfg, offlineCatalog(sh, cfg), vault.Options{Exclusive: !cfg.Storage.shared()}, nil)
 }
 
 func storedEnvironments(ctx context.Context, cfg settings) ([]envs.Environment, error) {
-	if err := checkDataDir(cfg.DataDir); err != nil {
+	if err := cfg.checkDataDir(); err != nil {
 		return nil, err
 	}
-	backend, err := bbolt.Open(cfg.Storage.path, &bbolt.Options{ReadOnly: true})
+	backend, err := openStorage(ctx, cfg.Storage, open.Options{ReadOnly: true})
 	if err != nil {
-		return nil, failf(exitError, "%s", err)
+		return nil, err
 	}
 	defer backend.Close()
 	names, err := vault.StoredEnvironments(ctx, backend)
 	if err != nil {
-		return nil, failf(exitError, "read %s", cfg.Storage.path).because(err)
+		return nil, failf(exitError, "read %s", cfg.Storage).because(err)
 	}
 	list := make([]envs.Environment, len(names))
 	for i, name := range names {

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -27,40 +25,6 @@ const (
 
 // defaultOrg is the org of a vault that is made without naming one.
 const defaultOrg = "default"
-
-const (
-	schemeBbolt  = "bbolt"
-	schemeMemory = "memory"
-)
-
-// storageURL says where a vault is stored.
-type storageURL struct{ scheme, path string }
-
-func (u storageURL) String() string {
-	if u.scheme == schemeMemory {
-		return schemeMemory + ":"
-	}
-	return u.scheme + "://" + u.path
-}
-
-func parseStorage(s string) (storageURL, error) {
-	if s == "" {
-		return storageURL{}, nil
-	}
-	u, err := url.Parse(s)
-	if err != nil {
-		return storageURL{}, errors.New("it is not a URL, as in bbolt:///var/lib/sidevault/vault.db")
-	}
-	switch {
-	case u.Scheme == schemeMemory && s == schemeMemory+":":
-		return storageURL{scheme: schemeMemory}, nil
-	case u.Scheme == schemeBbolt && u.Host == "" && filepath.IsAbs(u.Path) && u.RawQuery == "" && u.Fragment == "":
-		return storageURL{scheme: schemeBbolt, path: filepath.Clean(u.Path)}, nil
-	case u.Scheme == schemeBbolt:
-		return storageURL{}, errors.New("a bbolt URL has an absolute path and no more, as in bbolt:///var/lib/sidevault/vault.db")
-	}
-	return storageURL{}, fmt.Errorf("%q is no storage that this version has: use bbolt:///path/of/vault.db", u.Scheme)
-}
 
 // checkDataDir refuses a directory that would not keep a vault to its owner.
 func checkDataDir(dir string) error {
@@ -115,6 +79,13 @@ func readSame(path string, seen fs.FileInfo, limit int64) ([]byte, error) {
 	return data, nil
 }
 
+// missing is the failure of a file that is not there.
+func missing(format string, args ...any) *failure {
+	f := failf(exitError, format, args...)
+	f.err = fs.ErrNotExist
+	return f
+}
+
 const maxIdentityFile = 64 << 10
 
 // readIdentity returns the root identities in a file.
@@ -122,7 +93,7 @@ func readIdentity(path string) ([]age.Identity, error) {
 	const what = "identity file"
 	data, err := readPrivate(what, path, maxIdentityFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, failf(exitError, "%s %s does not exist", what, path).
+		return nil, missing("%s %s does not exist", what, path).
 			hinted("restore it from its backup, or name another with --identity; without it the vault cannot be opened")
 	}
 	if err != nil {
@@ -153,7 +124,7 @@ func readTrust(path string) (trustAnchor, error) {
 	const what = "trust anchor"
 	data, err := readPrivate(what, path, maxIdentityFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return trustAnchor{}, failf(exitError, "%s %s does not exist", what, path).
+		return trustAnchor{}, missing("%s %s does not exist", what, path).
 			hinted("restore it from the backup of the vault: it says which vault this host trusts")
 	}
 	if err != nil {

@@ -30,7 +30,7 @@ after that.`,
 		Args:    operands(),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
-	addSettings(cmd.Flags(), "data-dir", "backend", "identity")
+	addSettings(cmd.Flags(), storageKeys()...)
 	cmd.Flags().StringVar(&o.olderThan, "older-than", "", "`age` of the deletion: days, as in 90d, or a duration, as in 36h; required")
 	return cmd
 }

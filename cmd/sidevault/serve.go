@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/sidevault/sidevault/vault"
@@ -90,7 +91,7 @@ func start(ctx context.Context, sh *shell, cfg settings, dev bool) (s *sidecar, 
 	if s.plugins, err = openPlugins(cfg, log, pluginMetrics, dev); err != nil {
 		return nil, err
 	}
-	if err := s.open(ctx, metrics, dev); err != nil {
+	if err := s.open(ctx, registry, metrics, dev); err != nil {
 		return nil, s.abandon(err)
 	}
 	if s.callers, err = openCallers(ctx, cfg, s.vault, s.plugins.owns, log); err != nil {
@@ -104,16 +105,20 @@ func start(ctx context.Context, sh *shell, cfg settings, dev bool) (s *sidecar, 
 }
 
 // open opens the vault.
-func (s *sidecar) open(ctx context.Context, metrics vault.Metrics, dev bool) (err error) {
+func (s *sidecar) open(ctx context.Context, registry *prometheus.Registry, metrics vault.Metrics, dev bool) (err error) {
+	s.storage = newStorage(s.cfg, s.log)
+	registry.MustRegister(s.storage.collectors()...)
 	options := vault.Options{
 		ReadAudit: s.cfg.ReadAudit, KeepVersions: s.cfg.KeepVersions, Logger: s.log, Metrics: metrics, Plugins: s.plugins.port(),
-		// Both engines that there are belong to one process.
-		Exclusive: true,
+		Exclusive: !s.cfg.Storage.shared(),
+	}
+	if s.cfg.Storage.shared() && s.cfg.MaxStale > 0 {
+		options.Stale, options.ReadGrace = s.storage.stale, s.cfg.MaxStale
 	}
 	if dev {
-		s.opened, s.dev, err = openDev(ctx, s.cfg, s.catalog, options)
+		s.opened, s.dev, err = openDev(ctx, s.cfg, s.catalog, options, s.storage.around)
 	} else {
-		s.opened, err = openVault(ctx, s.cfg, s.catalog, options)
+		s.opened, err = openVault(ctx, s.cfg, s.catalog, options, s.storage.around)
 	}
 	return err
 }

@@ -43,6 +43,10 @@ type settings struct {
 	PluginDir       string
 	Sandbox         host.Sandbox
 	Programs        []programSpec
+	CacheSize       int
+	MaxStale        time.Duration
+
+	backendFile string // the file that Storage was read from, "" for none
 
 	file  string          // the configuration file, "" for none
 	given map[string]bool // keys that a file, a variable or a flag set
@@ -107,6 +111,9 @@ func loadSettings(flags *pflag.FlagSet, sh *shell) (settings, error) {
 		if err := s.apply(&cfg, values(merged, s)); err != nil {
 			return settings{}, usagef("%s: %s", origin(s, flags, sh, file), err)
 		}
+	}
+	if err := cfg.keepSecret(flags, sh, file); err != nil {
+		return settings{}, err
 	}
 	return cfg.complete()
 }

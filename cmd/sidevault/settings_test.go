@@ -109,7 +109,7 @@ func TestSettingsErrors(t *testing.T) {
 		"bad value":          {"keep-versions: 1000\n", `sidevault.yaml:1:1: keep-versions: "1000" is not a number from 1 to 24`},
 		"bad parent":         {"environments: [{name: a, parent: b}]\n", "environments"},
 		"bad name":           {"environments: [{name: 'a:protected'}]\n", "is not a name"},
-		"bad storage":        {"backend: mysql://x\n", `"mysql" is no storage`},
+		"bad storage":        {"backend: mysql://x\n", `there is no storage "mysql"`},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"github.com/sidevault/sidevault/api/mcp/local"
 	"github.com/sidevault/sidevault/api/peercred"
 	"github.com/sidevault/sidevault/api/rest"
+	"github.com/sidevault/sidevault/backends/open"
 	"github.com/sidevault/sidevault/vault"
 	"github.com/sidevault/sidevault/vault/catalog"
 )
@@ -37,6 +38,7 @@ type sidecar struct {
 	cfg         settings
 	settings    func() (settings, error) // reads them again
 	log         *slog.Logger
+	storage     *storage
 	plugins     *plugins
 	catalog     *catalog.Catalog // in force
 	listeners   []net.Listener
@@ -108,7 +110,10 @@ func (s *sidecar) announce() {
 	}
 	storage := s.cfg.Storage.String()
 	if s.dev != nil && s.dev.inMemory() {
-		storage = storageURL{scheme: schemeMemory}.String()
+		storage = open.Memory + ":"
+	}
+	if s.cfg.Storage.shared() {
+		s.log.Info("the storage is shared: records are kept in memory", "cache_size", s.cfg.CacheSize, "max_stale", s.cfg.MaxStale.String())
 	}
 	s.log.Info("sidevault is serving", "version", version(), "addresses", s.addresses(), "tls", s.certificate != nil,
 		"backend", storage, "vault", s.vault.ID(), "environments", tree.Names(), "keys_held", held, "keys_missing", locked,
@@ -164,8 +169,11 @@ func (s *sidecar) shutdown() error {
 		s.log.Warn("requests under way were cut off", "err", err)
 		s.http.Close()
 	}
+	// What cannot be written any more is said before the time is over.
+	flush, cancelFlush := context.WithDeadline(ctx, deadline.Add(-s.cfg.ShutdownTimeout/10))
+	defer cancelFlush()
 	done := make(chan error, 1)
-	go func() { done <- s.close(ctx) }()
+	go func() { done <- s.close(flush) }()
 	select {
 	case err := <-done:
 		if err != nil {

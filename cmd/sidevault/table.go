@@ -45,8 +45,11 @@ func coreSettings() []setting {
 			help:  "`directory` of the vault, its identity and its trust anchor; default " + defaultDataDir + ", with --dev none",
 			apply: text(func(c *settings) *string { return &c.DataDir })},
 		{key: "backend",
-			help:  "`URL` of the storage: bbolt:///path/of/vault.db, or memory: with --dev; default vault.db in the data directory",
+			help:  "`URL` of the storage: bbolt:///path/of/vault.db, postgres://, etcd://, or memory: with --dev; default vault.db in the data directory",
 			apply: func(c *settings, v []string) (err error) { c.Storage, err = parseStorage(v[0]); return err }},
+		{key: backendFileKey, path: true,
+			help:  "`file` of its owner alone that holds the URL of the storage, in place of backend: for a URL with a password",
+			apply: applyBackendFile},
 		{key: "identity", path: true,
 			help:  "`file` with the age identity of this host; default identity.txt in the data directory",
 			apply: text(func(c *settings) *string { return &c.Identity })},
@@ -68,6 +71,12 @@ func coreSettings() []setting {
 		{key: "keep-versions", def: []string{"10"},
 			help:  fmt.Sprintf("`number` of a credential's versions that are kept, 1 to %d", vault.MaxKeepVersions),
 			apply: applyKeepVersions},
+		{key: "cache-size", def: []string{"64MiB"},
+			help:  "`bytes` of records of a shared storage (PostgreSQL, etcd) that are kept in memory, as in 64MiB; 1MiB to 64GiB",
+			apply: applyCacheSize},
+		{key: "max-stale", def: []string{"5m"},
+			help:  "`time` that kept records are served while a shared storage does not answer; 0 is not at all, 24h the most",
+			apply: applyMaxStale},
 		{key: "log.level", def: []string{"info"},
 			help:  "least `level` that is logged: debug, info, warn or error",
 			apply: applyLogLevel},
@@ -234,8 +243,8 @@ func (c settings) complete() (settings, error) {
 		return c, err
 	}
 	c.DataDir = dir
-	if c.Storage == (storageURL{}) {
-		c.Storage = storageURL{scheme: schemeBbolt, path: filepath.Join(dir, vaultFile)}
+	if c.Storage.scheme == "" {
+		c.Storage = fileStorage(filepath.Join(dir, vaultFile))
 	}
 	if c.Identity == "" {
 		c.Identity = filepath.Join(dir, identityFile)
