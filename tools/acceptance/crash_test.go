@@ -17,6 +17,7 @@ import (
 
 var (
 	crashRounds = flag.Int("crash-rounds", 15, "how often the sidecar is killed under load")
+	torture     = flag.Bool("torture", false, "take longer over tests of lost writes and linearizability")
 	crashSeed   = flag.Uint64("crash-seed", 0, "seed of the load, 0 for a new one; timing stays the machine's")
 )
 
@@ -27,17 +28,42 @@ const (
 	maxStop    = 10 * time.Second
 )
 
+// torturous returns how often a test is to try something.
+func torturous(usually, torturing int) int {
+	if *torture {
+		return torturing
+	}
+	return usually
+}
+
+// seeded returns the source of a load, and says how to repeat it.
+func seeded(t *testing.T) *rand.Rand {
+	seed := *crashSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("to repeat the load: -crash-seed %d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
 // TestKillLosesNothing kills the sidecar with SIGKILL while it is written to.
-func TestKillLosesNothing(t *testing.T) {
-	t.Parallel()
-	endUnderLoad(t, *crashRounds, (*sidecar.Sidecar).Kill)
+func TestKillLosesNothing(t *testing.T) { onEach(t, testKillLosesNothing) }
+
+func testKillLosesNothing(t *testing.T, on *sidecar.Binary) {
+	v := on.Init(t)
+	rounds := *crashRounds
+	if v.URL != "" {
+		rounds = torturous((rounds+2)/3, rounds)
+	}
+	endUnderLoad(t, v, rounds, (*sidecar.Sidecar).Kill)
 }
 
 // TestStopLosesNothing ends it with SIGTERM while it is written to: what it
 // carries out, it also answers.
-func TestStopLosesNothing(t *testing.T) {
-	t.Parallel()
-	h := endUnderLoad(t, stopRounds, func(s *sidecar.Sidecar) {
+func TestStopLosesNothing(t *testing.T) { onEach(t, testStopLosesNothing) }
+
+func testStopLosesNothing(t *testing.T, on *sidecar.Binary) {
+	h := endUnderLoad(t, on.Init(t), stopRounds, func(s *sidecar.Sidecar) {
 		if took := s.Stop(); took > maxStop {
 			t.Errorf("the sidecar took %s to end", took)
 		}
@@ -49,15 +75,8 @@ func TestStopLosesNothing(t *testing.T) {
 
 // endUnderLoad ends a sidecar under load so many times, and after each start
 // holds what is stored to what clients were told.
-func endUnderLoad(t *testing.T, rounds int, end func(*sidecar.Sidecar)) *history {
-	seed := *crashSeed
-	if seed == 0 {
-		seed = rand.Uint64()
-	}
-	t.Logf("to repeat the load: -crash-seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
-	v := binary.Init(t)
-	h := newHistory(t)
+func endUnderLoad(t *testing.T, v *sidecar.Vault, rounds int, end func(*sidecar.Sidecar)) *history {
+	random, h := seeded(t), newHistory(t)
 	for round := range rounds {
 		s := v.Start(t, "--keep-versions", "24")
 		h.check(s.Admin())
@@ -74,7 +93,7 @@ func endUnderLoad(t *testing.T, rounds int, end func(*sidecar.Sidecar)) *history
 	if o := s.Run("", "audit", "verify"); o.Code != 0 || !strings.Contains(o.Stdout, "intact") {
 		t.Errorf("audit verify ended with %d: %s%s", o.Code, o.Stdout, o.Stderr)
 	}
-	t.Logf("%d efforts, %d cut off, of which %d were carried out", len(h.efforts), h.cut, h.cutButDone)
+	h.wantsEfforts()
 	return h
 }
 
@@ -129,6 +148,7 @@ type effort struct {
 
 	began, ended uint64 // on the history's clock; ended is 0 when it was cut off
 	status       int
+	unconfirmed  bool
 	credential   string
 	version      uint64
 	seq          uint64 // of its audit entry; 0: it changed nothing
@@ -182,6 +202,11 @@ func (e *effort) send(c *sidecar.Client) error {
 		return err
 	}
 	e.status = answer.Status
+	if e.status == http.StatusServiceUnavailable {
+		time.Sleep(10 * time.Millisecond)
+		// Only this tells a change that may have happened from one that has not.
+		e.unconfirmed = strings.Contains(string(answer.Body), "whole or not at all")
+	}
 	if e.status < http.StatusMultipleChoices {
 		e.learn(answer)
 	}

@@ -32,7 +32,8 @@ type history struct {
 	gone  map[string]bool // IDs of deleted credentials
 	wrote map[string]*effort
 
-	cut, cutButDone int
+	outages                  bool // requests may be refused because storage is away
+	refused, cut, cutButDone int
 }
 
 // occupant is a credential in its slot.
@@ -62,15 +63,29 @@ func (h *history) attempt(c *sidecar.Client, e *effort) bool {
 	err := e.send(c)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err == nil {
+	if err == nil && !e.unconfirmed {
 		e.ended = h.tick()
-		if !e.expected() {
+		switch {
+		case h.outages && e.status == http.StatusServiceUnavailable:
+			h.refused++
+		case !e.expected():
 			h.t.Errorf("%s of %s answered %d", e.id, e.place, e.status)
 		}
 		return true
 	}
 	h.cut++
-	return false
+	return err == nil
+}
+
+// wantsEfforts says what was done, and fails the test when that is too little to tell
+// anything.
+func (h *history) wantsEfforts() {
+	h.t.Helper()
+	h.t.Logf("%d efforts, %d refused, %d cut off or unconfirmed, of which %d were carried out; %d changes",
+		len(h.efforts), h.refused, h.cut, h.cutButDone, len(h.done))
+	if len(h.done) < 50 {
+		h.t.Errorf("only %d changes were made", len(h.done))
+	}
 }
 
 // expected reports whether the answer is one of those that the load can get.
