@@ -171,9 +171,14 @@ func TestReadsWhileAway(t *testing.T) {
 		_, err := f.Resolve(t.Context(), f.admin, f.slot(integration, "staging"), vault.ResolveOptions{})
 		return err
 	}
-	if err := read("salesforce"); err != nil {
-		t.Fatal(err)
+	reads := 0.0
+	for c.Stats().Hits == 0 { // until the cache may answer by itself
+		if err := read("salesforce"); err != nil {
+			t.Fatal(err)
+		}
+		reads++
 	}
+	t.Cleanup(func() { wire.down.Store(false) }) // the vault cannot be closed without its storage
 	wire.down.Store(true)
 	wantKind(t, read("sftp"), vault.BackendUnavailable)
 	if f.Stale() == 0 {
@@ -205,7 +210,7 @@ func TestReadsWhileAway(t *testing.T) {
 			total += n
 		}
 	}
-	if total != 23 {
-		t.Errorf("%v reads in the audit log, want 23: an outage loses none", total)
+	if want := reads + 22; total != want {
+		t.Errorf("%v reads in the audit log, want %v: an outage loses none", total, want)
 	}
 }
