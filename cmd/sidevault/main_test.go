@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sidevault/sidevault/backends/testserver"
 )
 
 // asProgram makes the test binary the program itself.
@@ -29,7 +31,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(testserver.Run(m))
 }
 
 // deadline bounds whatever a test waits for.
