@@ -20,7 +20,7 @@ export SIDEVAULT_TOOLS := $(TOOLS)
 # Generates the code of the plugin protocol below a folder.
 PROTOGEN = $(TOOLS)/protogen -proto plugins/proto -out $(1) -module github.com/sidevault/sidevault
 
-.PHONY: help run build test check generate bench fuzz tools clean race
+.PHONY: help run build test torture check generate bench fuzz tools clean race
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,10 @@ build: ## build bin/sidevault, and the bundled plugins into bin/plugins
 test: race tools ## run every test under the race detector
 	$(GO) test -race -timeout 8m ./...
 	$(GO) -C tools/acceptance test -race -timeout 12m -count=1 ./...
+
+torture: race tools ## look longer for lost writes and histories without an order, for up to 10 minutes
+	$(GO) -C tools/acceptance test -race -timeout 4m -count=1 -v ./linear -run TestServers -torture
+	$(GO) -C tools/acceptance test -race -timeout 6m -count=1 -v . -run 'LosesNothing|NodesOfEtcd|Linearizable' -torture
 
 check: tools ## formatting, vet, staticcheck, tidy modules
 	files=$$(gofmt -l .); test -z "$$files" || { echo "not formatted, run gofmt -w:" $$files >&2; exit 1; }

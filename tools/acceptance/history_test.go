@@ -152,7 +152,7 @@ func (h *history) fresh(c *sidecar.Client) (entries []wire.AuditEntry) {
 func (h *history) replay(entry wire.AuditEntry) {
 	h.t.Helper()
 	change := entry.Action == "set_integration_credentials" || entry.Action == "remove_integration_credentials"
-	if !change || entry.Outcome != "success" {
+	if !change || entry.Outcome != "success" || !slices.Contains(loadIntegrations, entry.TargetID) {
 		return
 	}
 	e := h.efforts[entry.RequestID]
@@ -275,6 +275,9 @@ func (h *history) checkList(c *sidecar.Client, configured map[string][]string) {
 	h.t.Helper()
 	got := map[string][]string{}
 	for _, i := range sidecar.Data[[]wire.Integration](c.Get("/v1/integrations?configured=true").Wants(http.StatusOK)) {
+		if !slices.Contains(loadIntegrations, i.ID) {
+			continue
+		}
 		for _, at := range i.ConfiguredIn {
 			environment := ""
 			if at != nil {

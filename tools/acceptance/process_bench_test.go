@@ -17,7 +17,7 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/sidevault/sidevault/backends/bbolt"
+	"github.com/sidevault/sidevault/backends/open"
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/tools/acceptance/sidecar"
 	"github.com/sidevault/sidevault/vault"
@@ -119,7 +119,7 @@ func unserved(b *testing.B, v *sidecar.Vault) (*vault.Vault, func()) {
 	must(err)
 	tree, err := envs.New([]envs.Environment{{Name: "production"}})
 	must(err)
-	backend, err := bbolt.Open(v.File("vault.db"), nil)
+	backend, err := open.Open(context.Background(), v.Storage(), open.Options{})
 	must(err)
 	opened, err := vault.Open(context.Background(), vault.Config{
 		Backend: backend, Envs: tree, Catalog: catalog.Builtin(), Identities: roots,
