@@ -5,12 +5,15 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/sidevault/sidevault/backends"
+	"github.com/sidevault/sidevault/backends/open"
 	"github.com/sidevault/sidevault/tools/acceptance/sidecar"
 )
 
@@ -74,5 +77,44 @@ func (c *canary) absent() {
 	})
 	if err != nil {
 		c.t.Error(err)
+	}
+	if c.sidecar.Vault.URL != "" {
+		c.searchStorage(c.sidecar.Vault.URL)
+	}
+}
+
+// searchStorage searches every record and log entry of a store that is served.
+func (c *canary) searchStorage(url string) {
+	c.t.Helper()
+	b, err := open.Open(c.t.Context(), url, open.Options{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer b.Close()
+	for after := ""; ; {
+		page, err := b.List(c.t.Context(), "", after, backends.MaxPage)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		for _, r := range page {
+			c.search("the record "+r.Key, []byte(r.Key+"\n"+string(r.Value)))
+		}
+		if len(page) < backends.MaxPage {
+			break
+		}
+		after = page[len(page)-1].Key
+	}
+	for after := uint64(0); ; {
+		entries, err := b.Log(c.t.Context(), after, backends.MaxPage)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		for _, e := range entries {
+			c.search(fmt.Sprint("log entry ", e.Seq), e.Body)
+		}
+		if len(entries) < backends.MaxPage {
+			return
+		}
+		after = entries[len(entries)-1].Seq
 	}
 }
