@@ -131,25 +131,6 @@ func (c *Cache) Stale() time.Duration {
 	return max(c.clock()-time.Duration(c.right.Load()), 1)
 }
 
-// Stats are counts since the cache was made, and what it holds.
-type Stats struct {
-	Hits   uint64 // Gets that were answered from memory, also while storage is away
-	Misses uint64 // Gets that went to storage, or would have while it is away
-	Bytes  int    // that the records take, of MaxBytes
-}
-
-// Stats returns the counts.
-func (c *Cache) Stats() Stats {
-	s := Stats{Hits: c.hits.Load(), Misses: c.misses.Load()}
-	for i := range c.shards {
-		shard := &c.shards[i]
-		shard.mu.RLock()
-		s.Bytes += shard.bytes
-		shard.mu.RUnlock()
-	}
-	return s
-}
-
 // clock is the time since the cache was made. It is never 0 and never jumps.
 func (c *Cache) clock() time.Duration { return time.Since(c.born) + 1 }
 

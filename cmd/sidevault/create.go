@@ -100,6 +100,10 @@ func create(ctx context.Context, c creation) (made created, err error) {
 	if err := c.install(draft, &u); err != nil || made.plant == nil {
 		return made, c.failed(err)
 	}
+	// A draft that is left marks its files as nobody's; from here on they are a vault's.
+	if err := os.RemoveAll(draft); err != nil {
+		return created{}, c.failed(err)
+	}
 	switch err := made.plant(ctx); {
 	case errors.Is(err, backends.ErrUnknownOutcome):
 		// The vault may be there, and what opens it must not be lost.
