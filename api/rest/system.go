@@ -31,7 +31,7 @@ func (s *server) ready(r *request) (answer, error) {
 		if storage.Status != "ok" || plugins.Status != "ok" {
 			status = "degraded"
 		}
-		return answer{status: http.StatusOK, body: wire.Health{Status: status, Checks: []wire.Check{check, storage, plugins}}}, nil
+		return answer{status: http.StatusOK, body: wire.Health{Status: status, Checks: []wire.Check{check, plugins, storage}}}, nil
 	}
 	check.Status, check.Reason = "unavailable", "internal error"
 	if e, known := errors.AsType[*vault.Error](err); known {
@@ -42,7 +42,7 @@ func (s *server) ready(r *request) (answer, error) {
 	}
 	s.log.WarnContext(r.ctx(), "not ready", "request_id", r.id(), "err", err)
 	return answer{
-		status: codes.Status(vault.BackendUnavailable), body: wire.Health{Status: "unavailable", Checks: []wire.Check{check, storage, plugins}},
+		status: codes.Status(vault.BackendUnavailable), body: wire.Health{Status: "unavailable", Checks: []wire.Check{check, plugins, storage}},
 	}, nil
 }
 
