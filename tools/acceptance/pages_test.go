@@ -24,7 +24,7 @@ func crowded(v *sidecar.Vault) int {
 	if v.URL == "" {
 		return 10_000
 	}
-	return 2_000
+	return 1_000
 }
 
 // fill sets credentials in a vault that no sidecar serves.
