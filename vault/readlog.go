@@ -27,8 +27,9 @@ const (
 	// graceWithoutAudit is how long reads go on while their counts cannot be
 	// written, unless storage is away and Options.ReadGrace says longer.
 	graceWithoutAudit = 10 * time.Second
-	// maxPendingReads bounds how many different reads wait to be written; the
-	// reader of one more flushes first, and is refused when that fails.
+	// maxPendingReads bounds how many different reads wait to be written, besides as
+	// many that a flush has taken; the reader of one more flushes first, and is
+	// refused when that fails.
 	maxPendingReads = 10_000
 )
 
@@ -45,7 +46,6 @@ type readLog struct {
 
 	mu      sync.Mutex
 	pending map[readKey]*readCount
-	writing int       // how many more a flush has taken and not written yet
 	failed  time.Time // since when flushing fails; zero while it works
 }
 
@@ -158,7 +158,7 @@ func (l *readLog) add(org Org, entry auditBody) bool {
 		c.last = now
 		return true
 	}
-	if len(l.pending)+l.writing >= maxPendingReads {
+	if len(l.pending) >= maxPendingReads {
 		return false
 	}
 	entry.Peer = key.peer
@@ -172,7 +172,7 @@ func (l *readLog) flush(ctx context.Context) error {
 	defer l.flushing.Unlock()
 	l.mu.Lock()
 	pending := l.pending
-	l.pending, l.writing = map[readKey]*readCount{}, len(pending)
+	l.pending = map[readKey]*readCount{}
 	l.mu.Unlock()
 	keys := slices.SortedFunc(maps.Keys(pending), func(a, b readKey) int {
 		return pending[a].since.Compare(pending[b].since)
@@ -192,7 +192,7 @@ func (l *readLog) flush(ctx context.Context) error {
 		}
 	}
 	l.mu.Lock()
-	l.failed, l.writing = time.Time{}, 0
+	l.failed = time.Time{}
 	l.mu.Unlock()
 	return nil
 }
@@ -235,7 +235,6 @@ func (c *readCount) body() auditBody {
 func (l *readLog) putBack(unwritten map[readKey]*readCount) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.writing = 0
 	if l.failed.IsZero() {
 		l.failed = l.v.clock()
 	}
