@@ -27,9 +27,8 @@ const (
 	// graceWithoutAudit is how long reads go on while their counts cannot be
 	// written, unless storage is away and Options.ReadGrace says longer.
 	graceWithoutAudit = 10 * time.Second
-	// maxPendingReads bounds how many different reads wait to be written, besides as
-	// many that a flush has taken; the reader of one more flushes first, and is
-	// refused when that fails.
+	// maxPendingReads bounds how many different reads wait to be written; the
+	// reader of one more flushes first, and is refused when that fails.
 	maxPendingReads = 10_000
 )
 
@@ -46,7 +45,8 @@ type readLog struct {
 
 	mu      sync.Mutex
 	pending map[readKey]*readCount
-	failed  time.Time // since when flushing fails; zero while it works
+	writing map[readKey]*readCount // what a flush has taken; nobody changes it
+	failed  time.Time              // since when flushing fails; zero while it works
 }
 
 // readKey is what reads that are counted together have in common.
@@ -158,7 +158,7 @@ func (l *readLog) add(org Org, entry auditBody) bool {
 		c.last = now
 		return true
 	}
-	if len(l.pending) >= maxPendingReads {
+	if _, again := l.writing[key]; !again && len(l.pending)+len(l.writing) >= maxPendingReads {
 		return false
 	}
 	entry.Peer = key.peer
@@ -172,27 +172,26 @@ func (l *readLog) flush(ctx context.Context) error {
 	defer l.flushing.Unlock()
 	l.mu.Lock()
 	pending := l.pending
-	l.pending = map[readKey]*readCount{}
+	l.pending, l.writing = map[readKey]*readCount{}, pending
 	l.mu.Unlock()
 	keys := slices.SortedFunc(maps.Keys(pending), func(a, b readKey) int {
 		return pending[a].since.Compare(pending[b].since)
 	})
-	for chunk := range slices.Chunk(keys, backends.MaxEntries) {
+	for len(keys) > 0 {
+		chunk := keys[:min(len(keys), backends.MaxEntries)]
 		err := l.write(ctx, pending, chunk)
 		if errors.Is(err, backends.ErrUnknownOutcome) {
 			// Counted twice beats not counted.
 			err = l.write(ctx, pending, chunk)
 		}
 		if err != nil {
-			l.putBack(pending)
+			l.putBack(keys)
 			return err
 		}
-		for _, k := range chunk {
-			delete(pending, k)
-		}
+		keys = keys[len(chunk):]
 	}
 	l.mu.Lock()
-	l.failed = time.Time{}
+	l.failed, l.writing = time.Time{}, nil
 	l.mu.Unlock()
 	return nil
 }
@@ -231,20 +230,22 @@ func (c *readCount) body() auditBody {
 	return body
 }
 
-// putBack returns what a failed flush did not write.
-func (l *readLog) putBack(unwritten map[readKey]*readCount) {
+// putBack returns what a failed flush has taken and not written.
+func (l *readLog) putBack(unwritten []readKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.failed.IsZero() {
 		l.failed = l.v.clock()
 	}
-	for k, c := range unwritten {
+	for _, k := range unwritten {
+		c := l.writing[k]
 		if later, ok := l.pending[k]; ok {
 			c.count += later.count
 			c.last = later.last
 		}
 		l.pending[k] = c
 	}
+	l.writing = nil
 }
 
 // close flushes what is pending, trying until ctx ends.
