@@ -34,10 +34,11 @@ build: ## build bin/sidevault, and the bundled plugins into bin/plugins
 		CGO_ENABLED=0 $(GO) build -trimpath -o bin/plugins/sidevault-$$p ./plugins/$${p#*-}; \
 	done
 
-# Acceptance is never cached: go test does not see the program that it builds.
+# Acceptance is never cached: go test does not see the program that it builds. Its
+# tests wait more than they compute, so more of them run at once than there are cores.
 test: race tools ## run every test under the race detector
 	$(GO) test -race -timeout 8m ./...
-	$(GO) -C tools/acceptance test -race -timeout 12m -count=1 ./...
+	$(GO) -C tools/acceptance test -race -timeout 15m -parallel 4 -count=1 ./...
 
 torture: race tools ## look longer for lost writes and histories without an order, for up to 10 minutes
 	$(GO) -C tools/acceptance test -race -timeout 4m -count=1 -v ./linear -run TestServers -torture
