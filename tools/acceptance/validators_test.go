@@ -22,7 +22,7 @@ func behaviours(more string) string {
 	for _, do := range []string{"accept", "reject", "echo", "slow", "hang", "crash", "nothing", "shout"} {
 		timeout := "3s"
 		if do == "shout" {
-			timeout = "30s"
+			timeout = "60s"
 		}
 		fmt.Fprintf(&b, "  - {key: %s, validators: [{plugin: trial, config: {do: %s}, timeout: %s}]}\n", do, do, timeout)
 	}
@@ -107,7 +107,7 @@ func TestWhatValidatorsDo(t *testing.T) {
 		}
 		admin.Get("/v1/credentials/accept").Wants(http.StatusOK)
 	}
-	admin.Put(slotOf("shout"), map[string]any{"value": "after 256 MiB of log"}).Wants(http.StatusCreated)
+	admin.Put(slotOf("shout"), map[string]any{"value": "after 64 MiB of log"}).Wants(http.StatusCreated)
 	admin.Put(slotOf("accept"), map[string]any{"value": "again"}).Wants(http.StatusOK)
 	if n := len(s.Log()); n > 4<<20 {
 		t.Errorf("the log has %d bytes", n)
