@@ -136,6 +136,10 @@ func (v *Vault) openVersion(ctx context.Context, org Org, c Credential, version 
 		return nil, errorf(CredentialNotFound, "Version not found").
 			detailed("Version %d of the credential for %s does not exist or is no longer kept", version, c.Slot)
 	}
+	id := recordID{org: org.ID, id: c.ID, version: version, at: c.Revision}
+	if fields, ok := v.records.get(id); ok {
+		return fields, nil
+	}
 	file, err := v.backend.Get(ctx, recordKey(org, c.ID, version))
 	if errors.Is(err, backends.ErrNotFound) {
 		return nil, backends.ErrNotFound
@@ -146,6 +150,9 @@ func (v *Vault) openVersion(ctx context.Context, org Org, c Credential, version 
 	fields, err := v.keys.open(c.Slot.Scope, file.Value, c.Slot.place(org, c.ID, version))
 	if errors.Is(err, seal.ErrIntegrity) {
 		return nil, v.integrityError(err)
+	}
+	if err == nil {
+		v.records.put(id, fields)
 	}
 	return fields, err
 }

@@ -104,8 +104,12 @@ func (v *Vault) document(ctx context.Context, key string, to any) (backends.Revi
 	return r.Revision, v.decode(r, to)
 }
 
-// decode verifies and decodes a document that storage returned.
+// decode verifies and decodes a document that storage returned, unless it has done
+// so before.
 func (v *Vault) decode(r backends.Record, to any) error {
+	if v.docs.get(r, to) {
+		return nil
+	}
 	doc, err := v.control.Verify(r.Key, r.Value)
 	if err == nil {
 		err = json.Unmarshal(doc, to)
@@ -113,6 +117,7 @@ func (v *Vault) decode(r backends.Record, to any) error {
 	if err != nil {
 		return v.integrityError(fmt.Errorf("%s: %w", r.Key, err))
 	}
+	v.docs.put(r, to)
 	return nil
 }
 

@@ -61,6 +61,7 @@ type Config struct {
 type Options struct {
 	ReadAudit    ReadAudit        // default ReadsCoalesced
 	KeepVersions int              // of a credential; default 10, at most MaxKeepVersions
+	CacheBytes   int              // of what was read, kept in memory; default 32 MiB
 	Now          func() time.Time // default time.Now
 	Logger       *slog.Logger     // default: discard
 	Metrics      Metrics          // default: count nothing
@@ -99,6 +100,8 @@ type Vault struct {
 	log     *slog.Logger
 	metrics Metrics
 	header  headerDoc
+	records *records
+	docs    *documents
 	plugins Plugins
 	courier *courier // nil when there are no plugins
 	stale   func() time.Duration
@@ -131,6 +134,9 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	if v.clock == nil {
 		v.clock = time.Now
 	}
+	if err := v.makeCaches(cfg.CacheBytes); err != nil {
+		return nil, err
+	}
 	if v.log == nil {
 		v.log = slog.New(slog.DiscardHandler)
 	}
@@ -149,6 +155,18 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 		v.courier = startCourier(v)
 	}
 	return v, nil
+}
+
+// makeCaches makes the memory of what was read: half for records, half for documents.
+func (v *Vault) makeCaches(most int) (err error) {
+	if most == 0 {
+		most = defaultCacheBytes
+	}
+	if v.records, err = newRecords(most / 2); err != nil {
+		return err
+	}
+	v.docs, err = newDocuments(most / 2)
+	return err
 }
 
 // Close ends the deliveries under way, which are made again when the vault is
