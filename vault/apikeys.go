@@ -117,27 +117,37 @@ func hashKey(s string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-var apiKeyRE = regexp.MustCompile(`^svk_[0-9A-Za-z]{43}$`)
+// isAPIKey reports whether s has the form of an API key.
+func isAPIKey(s string) bool {
+	digits, ok := strings.CutPrefix(s, keyPrefix)
+	return ok && len(digits) == keyDigits && !strings.ContainsFunc(digits, func(c rune) bool {
+		return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
+	})
+}
+
+// denied is the answer to every key that is not valid.
+func denied(why error) error {
+	return errorf(Unauthorized, "Authentication failed").
+		detailed("the API key is unknown, revoked or expired").because(why)
+}
 
 // Authenticate returns the caller whose API key it is. A key that is unknown,
 // revoked or expired is Unauthorized, and the answer does not tell which.
 func (v *Vault) Authenticate(ctx context.Context, key secret.Value) (Caller, error) {
-	denied := errorf(Unauthorized, "Authentication failed").
-		detailed("the API key is unknown, revoked or expired")
-	if !apiKeyRE.MatchString(key.Reveal()) {
-		return Caller{}, denied.because(errors.New("it does not have the form of an API key"))
+	if !isAPIKey(key.Reveal()) {
+		return Caller{}, denied(errors.New("it does not have the form of an API key"))
 	}
 	var d apiKeyDoc
 	_, err := v.document(ctx, apiKeyKey(hashKey(key.Reveal())), &d)
 	switch now := v.now(); {
 	case errors.Is(err, backends.ErrNotFound):
-		return Caller{}, denied.because(errors.New("unknown API key"))
+		return Caller{}, denied(errors.New("unknown API key"))
 	case err != nil:
 		return Caller{}, err
 	case !d.RevokedAt.IsZero():
-		return Caller{}, denied.because(fmt.Errorf("API key %s was revoked", d.ID))
+		return Caller{}, denied(fmt.Errorf("API key %s was revoked", d.ID))
 	case !d.ExpiresAt.IsZero() && !now.Before(d.ExpiresAt):
-		return Caller{}, denied.because(fmt.Errorf("API key %s has expired", d.ID))
+		return Caller{}, denied(fmt.Errorf("API key %s has expired", d.ID))
 	}
 	return d.caller(), nil
 }

@@ -87,10 +87,11 @@ func (v *Vault) Scope(environment *string) (envs.Scope, error) {
 	if environment == nil {
 		return envs.Shared, nil
 	}
-	known := v.envs.Names()
-	switch _, ok := v.envs.Lookup(*environment); {
-	case ok:
+	if _, ok := v.envs.Lookup(*environment); ok {
 		return envs.Scope(*environment), nil
+	}
+	known := v.envs.Names()
+	switch {
 	case *environment == "":
 		return "", errorf(InvalidRequest, "The environment is empty").
 			detailed("leave it out to mean all environments, or name one of: %s", strings.Join(known, ", "))

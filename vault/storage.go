@@ -61,7 +61,7 @@ func keyInfoKey(segment string, n int) string     { return fmt.Sprintf("keyinfo/
 func apiKeyKey(hash string) string                { return apiKeyPrefix + hash }
 func entryKey(org Org, integration string) string { return entryPrefix(org) + integration }
 func entryPrefix(org Org) string                  { return "entry/" + org.ID + "/" }
-func liveKey(org Org, s Slot) string              { return livePrefix(org) + s.path() }
+func liveKey(org Org, s Slot) string              { return "live/" + org.ID + "/" + s.path() }
 func livePrefix(org Org) string                   { return "live/" + org.ID + "/" }
 func goneKey(org Org, s Slot) string              { return "gone/" + org.ID + "/" + s.path() }
 func credKey(org Org, id ID) string               { return "cred/" + org.ID + "/" + string(id) }

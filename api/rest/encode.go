@@ -1,8 +1,10 @@
 package rest
 
 import (
+	"bytes"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -55,12 +57,13 @@ func (s *server) write(r *request, a answer) {
 		r.gin.Header("ETag", etag(a.etag))
 	}
 	s.markStale(r, a.status)
-	options := []json.Options{json.Deterministic(true)}
+	body := buffers.Get().(*bytes.Buffer)
+	defer release(body)
+	options := encoding
 	if a.reveals {
-		options = append(options, revealing)
+		options = encodingSecrets
 	}
-	body, err := json.Marshal(a.body, options...)
-	if err != nil {
+	if err := json.MarshalWrite(body, a.body, options); err != nil {
 		s.log.ErrorContext(r.ctx(), "an answer could not be encoded", "request_id", r.id(), "route", r.route(), "err", err)
 		r.gin.Status(http.StatusInternalServerError)
 		return
@@ -68,7 +71,38 @@ func (s *server) write(r *request, a answer) {
 	if r.waited {
 		_ = http.NewResponseController(r.gin.Writer).SetWriteDeadline(time.Now().Add(slowest))
 	}
-	r.gin.Data(a.status, "application/json; charset=utf-8", append(body, '\n'))
+	body.WriteByte('\n')
+	r.gin.Writer.Header()["Content-Type"] = jsonBody
+	r.gin.Writer.WriteHeader(a.status)
+	// A client that is gone is noticed by the server.
+	_, _ = r.gin.Writer.Write(body.Bytes())
+}
+
+var jsonBody = []string{"application/json; charset=utf-8"}
+
+// The encodings of answers; see revealing.
+var (
+	encoding        = json.JoinOptions(json.Deterministic(true))
+	encodingSecrets = json.JoinOptions(json.Deterministic(true), revealing)
+)
+
+// buffers are used again by later answers.
+var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, usualBody)) }}
+
+// usualBody is more than most answers have, so that no buffer grows and leaves a copy
+// behind; maxBuffer is the largest that is kept.
+const (
+	usualBody = 4 << 10
+	maxBuffer = 128 << 10
+)
+
+// release gives a buffer back, without what was in it: that may have been a secret.
+func release(b *bytes.Buffer) {
+	clear(b.Bytes())
+	b.Reset()
+	if b.Cap() <= maxBuffer {
+		buffers.Put(b)
+	}
 }
 
 // markStale says of the answer to a read, also of a refusal, for how many seconds what

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -37,9 +38,14 @@ func (s *server) identify(c *gin.Context) {
 	c.Set(requestKey, r)
 	h := c.Writer.Header()
 	h.Set(wire.HeaderRequestID, r.id())
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	maps.Copy(h, everyAnswer)
+}
+
+// everyAnswer are the headers of every answer. Nobody changes their values.
+var everyAnswer = http.Header{
+	"Cache-Control":           {"no-store"},
+	"X-Content-Type-Options":  {"nosniff"},
+	"Content-Security-Policy": {"default-src 'none'; frame-ancestors 'none'"},
 }
 
 // requestID takes over a well-formed ID of the client's, or makes one.
@@ -81,8 +87,10 @@ func (s *server) observe(c *gin.Context) {
 	if c.Writer.Status() >= http.StatusInternalServerError {
 		level = slog.LevelWarn
 	}
-	s.log.Log(c.Request.Context(), level, "request", "request_id", r.id(), "method", method(c.Request), "route", r.route(),
-		"status", c.Writer.Status(), "duration", took, "caller", r.caller.Actor.ID, "peer", r.caller.Origin.Peer)
+	if ctx := c.Request.Context(); s.log.Enabled(ctx, level) {
+		s.log.Log(ctx, level, "request", "request_id", r.id(), "method", method(c.Request), "route", r.route(),
+			"status", c.Writer.Status(), "duration", took, "caller", r.caller.Actor.ID, "peer", r.caller.Origin.Peer)
+	}
 }
 
 // method is the request's method as a name of ours: a client can make up others

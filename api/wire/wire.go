@@ -32,8 +32,11 @@ type Time time.Time
 const TimeFormat = "2006-01-02T15:04:05.000Z"
 
 // MarshalText prints the time in TimeFormat.
-func (t Time) MarshalText() ([]byte, error) {
-	return time.Time(t).UTC().AppendFormat(nil, TimeFormat), nil
+func (t Time) MarshalText() ([]byte, error) { return t.AppendText(nil) }
+
+// AppendText appends the time in TimeFormat.
+func (t Time) AppendText(b []byte) ([]byte, error) {
+	return time.Time(t).UTC().AppendFormat(b, TimeFormat), nil
 }
 
 // UnmarshalText reads any RFC 3339 time.
