@@ -10,8 +10,9 @@ GO ?= go
 TOOLS := $(CURDIR)/.tools
 FUZZTIME ?= 10s
 BENCH ?= .
+PARTS ?= .
 
-MODULES := . tools tools/acceptance examples/validator-go
+MODULES := . tools tools/acceptance tools/bench examples/validator-go
 
 # The pinned programs that tests and checks run.
 export PATH := $(TOOLS):$(PATH)
@@ -20,7 +21,7 @@ export SIDEVAULT_TOOLS := $(TOOLS)
 # Generates the code of the plugin protocol below a folder.
 PROTOGEN = $(TOOLS)/protogen -proto plugins/proto -out $(1) -module github.com/sidevault/sidevault
 
-.PHONY: help run build test torture check generate bench fuzz tools clean race
+.PHONY: help run build test torture check generate bench parts fuzz tools clean race
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -34,11 +35,13 @@ build: ## build bin/sidevault, and the bundled plugins into bin/plugins
 		CGO_ENABLED=0 $(GO) build -trimpath -o bin/plugins/sidevault-$$p ./plugins/$${p#*-}; \
 	done
 
-# Acceptance is never cached: go test does not see the program that it builds. Its
-# tests wait more than they compute, so more of them run at once than there are cores.
+# Acceptance and bench are never cached: go test does not see the program that they
+# build. Acceptance waits more than it computes, so more of it runs at once than there
+# are cores.
 test: race tools ## run every test under the race detector
 	$(GO) test -race -timeout 8m ./...
 	$(GO) -C tools/acceptance test -race -timeout 15m -parallel 4 -count=1 ./...
+	$(GO) -C tools/bench test -race -timeout 5m -count=1 ./...
 
 torture: race tools ## look longer for lost writes and histories without an order, for up to 10 minutes
 	$(GO) -C tools/acceptance test -race -timeout 4m -count=1 -v ./linear -run TestServers -torture
@@ -56,8 +59,11 @@ check: tools ## formatting, vet, staticcheck, tidy modules
 generate: tools ## generate plugins/pluginpb from plugins/proto
 	$(call PROTOGEN,.)
 
-bench: ## run the benchmarks (BENCH=regexp selects)
-	for m in $(MODULES); do $(GO) -C $$m test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 30m ./...; done
+bench: ## measure the program beside its references (BENCH=regexp selects rows)
+	$(GO) -C tools/bench run . -run '$(BENCH)'
+
+parts: ## run the Go benchmarks of the parts (PARTS=regexp selects)
+	for m in $(MODULES); do $(GO) -C $$m test -run '^$$' -bench '$(PARTS)' -benchmem -timeout 30m ./...; done
 
 fuzz: ## fuzz every fuzz test for FUZZTIME (10s)
 	for p in $$(grep -rl --include='*_test.go' --exclude-dir=tools '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do \
