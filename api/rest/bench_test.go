@@ -28,7 +28,7 @@ func (d *discard) WriteHeader(int)             {}
 // BenchmarkWarmResolve measures a warm resolve from the handler to the encoded body,
 // beside a bare Gin handler that sends as many bytes.
 func BenchmarkWarmResolve(b *testing.B) {
-	f := newFixture(b, Options{})
+	f := newFixture(b, inMemory, Options{})
 	slot := vault.Slot{Integration: "salesforce", Scope: "production", Name: vault.DefaultName}
 	admin, err := f.vault.Authenticate(b.Context(), secret.New(f.key))
 	if err != nil {
