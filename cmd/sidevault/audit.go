@@ -127,9 +127,9 @@ func newAuditVerifyCommand(sh *shell) *cobra.Command {
 		Use:   "verify",
 		Short: "Walk the audit log's chain and name the first broken entry",
 		Long: `Walk the audit log's chain. It is intact, or the first broken entry is named and
-the exit code is 1. With --data-dir the storage of a sidecar that is stopped is
-read, and nothing is written. Keep the head that is printed elsewhere: it proves
-later that nothing before it was rewritten.`,
+the exit code is 1. With --data-dir or --backend the storage itself is read, a file of
+a sidecar that is stopped or one that hosts share, and nothing is written. Keep the
+head that is printed elsewhere: it proves later that nothing before it was rewritten.`,
 		Args: operands(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}

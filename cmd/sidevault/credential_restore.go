@@ -20,8 +20,8 @@ func newCredentialRestoreCommand(sh *shell) *cobra.Command {
 		Use:   "restore ID",
 		Short: "Make a deleted credential live again, in the storage itself",
 		Long: `Make a deleted credential live again in its place, which must be free. No sidecar
-does that for a caller: it takes the storage of one that is stopped, and a root
-identity. The audit log says that it was done.`,
+does that for a caller: it takes the storage itself, a file of one that is stopped or
+one that hosts share, and a root identity. The audit log says that it was done.`,
 		Example: "  sidevault credential restore cred-019dd9a1-7c00-7b4e-9d0f-446655440001 --data-dir /var/lib/sidevault",
 		Args:    operands("ID"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },

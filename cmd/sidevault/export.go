@@ -28,8 +28,8 @@ func newExportCommand(sh *shell) *cobra.Command {
 		Use:   "export INTEGRATION --raw",
 		Short: "Write a credential as two age files, to be opened without Sidevault",
 		Long: `Write the stored record of a credential and the key file of its environment, as
-they are, out of the storage of a sidecar that is stopped. Both stay encrypted: the
-age command and the identity file open them.`,
+they are, out of the storage itself: a file of a sidecar that is stopped, or one that
+hosts share. Both stay encrypted: the age command and the identity file open them.`,
 		Example: "  sidevault export salesforce -e production --raw --data-dir /var/lib/sidevault --out salesforce",
 		Args:    operands("INTEGRATION"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },

@@ -37,9 +37,9 @@ func newKeyCreateCommand(sh *shell) *cobra.Command {
 		Short: "Create an API key",
 		Long: `Create an API key, and print it alone: it is shown this once.
 
-With --data-dir the key is made in the storage itself, of a sidecar that is
-stopped: the way back in when every admin key is lost, and the way to a further
-org.`,
+With --data-dir or --backend the key is made in the storage itself, a file of a
+sidecar that is stopped or one that hosts share: the way back in when every admin
+key is lost, and the way to a further org.`,
 		Example: `  sidevault key create --name billing -e production --integration salesforce
   sidevault key create --name admin --scope admin -e '*' -e production --data-dir /var/lib/sidevault`,
 		Args: operands(),

@@ -24,9 +24,8 @@ func newPurgeCommand(sh *shell) *cobra.Command {
 		Short: "Destroy the ciphertext of deleted credentials for good",
 		Long: `Destroy the ciphertext of every credential, of every org, that was deleted longer
 ago than that, in the storage itself: a file of a sidecar that is stopped, or one that
-hosts share. What was known of them
-besides stays, and so does the audit log. Only a backup from before has the values
-after that.`,
+hosts share. What was known of them besides stays, and so does the audit log. Only a
+backup from before has the values after that.`,
 		Example: "  sidevault purge --older-than 90d --data-dir /var/lib/sidevault",
 		Args:    operands(),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
