@@ -9,10 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"filippo.io/age"
-	"filippo.io/age/armor"
 
 	"github.com/sidevault/sidevault/vault/secret"
 )
@@ -78,6 +76,12 @@ func derive(id age.Identity, to age.Recipient, public, private string) (*Key, er
 // Recipient returns the key's public half, as age prints it (age1…).
 func (k *Key) Recipient() string { return k.public }
 
+// Fits reports whether a record was encrypted to this key, and no more than that.
+func (k *Key) Fits(file []byte) bool {
+	_, err := age.Decrypt(bytes.NewReader(file), k.identity)
+	return err == nil
+}
+
 // Format prints the public recipient whatever the verb.
 func (k *Key) Format(f fmt.State, _ rune) { io.WriteString(f, k.public) }
 
@@ -87,7 +91,7 @@ func (k *Key) Wrap(roots ...age.Recipient) ([]byte, error) {
 	var file bytes.Buffer
 	w, err := age.Encrypt(&file, roots...)
 	if err != nil {
-		return nil, fmt.Errorf("wrap a key: %w", err)
+		return nil, wrapError(err)
 	}
 	if _, err := fmt.Fprintf(w, "# public key: %s\n%s\n", k.public, k.private.Reveal()); err != nil {
 		return nil, fmt.Errorf("wrap a key: %w", err)
@@ -99,12 +103,15 @@ func (k *Key) Wrap(roots ...age.Recipient) ([]byte, error) {
 }
 
 // Unwrap opens what Wrap returned with one of the root identities. The error
-// wraps ErrNoIdentity when none of them fits, ErrIntegrity when the file is
-// damaged or holds no single key.
+// wraps ErrNoIdentity when none of them fits, ErrPlugin when a plugin gave no
+// answer, ErrIntegrity when the file is damaged or holds no single key.
 func Unwrap(file []byte, roots ...age.Identity) (*Key, error) {
 	plain, err := decrypt(file, maxKeyFile, roots...)
 	if _, ok := errors.AsType[*age.NoIdentityMatchError](err); ok {
 		return nil, ErrNoIdentity
+	}
+	if errors.Is(err, ErrPlugin) {
+		return nil, err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: a key file: %w", ErrIntegrity, err)
@@ -165,50 +172,4 @@ func (k *Key) signature(key string, document []byte) []byte {
 	h.Write([]byte{0})
 	h.Write(document)
 	return h.Sum(nil)
-}
-
-// ParseIdentities reads the root identities of an identity file as age-keygen
-// writes it. Its errors name the line, never its content.
-func ParseIdentities(file []byte) ([]age.Identity, error) {
-	if bytes.HasPrefix(file, []byte("age-encryption.org/")) || bytes.HasPrefix(file, []byte(armor.Header)) {
-		return nil, errors.New("it is itself encrypted, and no passphrase can be asked for here")
-	}
-	var ids []age.Identity
-	for n, line := range strings.Split(string(file), "\n") {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		id, err := age.ParseIdentities(strings.NewReader(line))
-		if err != nil {
-			// age quotes the line, which is the private key.
-			return nil, fmt.Errorf("line %d is not an age identity (AGE-SECRET-KEY-1… or AGE-SECRET-KEY-PQ-1…)", n+1)
-		}
-		ids = append(ids, id...)
-	}
-	if len(ids) == 0 {
-		return nil, errors.New("it holds no age identity: age-keygen makes one")
-	}
-	return ids, nil
-}
-
-// RecipientOf returns the public recipient of a root identity.
-func RecipientOf(id age.Identity) (string, error) {
-	switch id := id.(type) {
-	case *age.X25519Identity:
-		return id.Recipient().String(), nil
-	case *age.HybridIdentity:
-		return id.Recipient().String(), nil
-	default:
-		return "", errors.New("an identity of a kind whose recipient is not known")
-	}
-}
-
-// ParseRecipient reads one public recipient, age1… or age1pq1….
-func ParseRecipient(s string) (age.Recipient, error) {
-	rs, err := age.ParseRecipients(strings.NewReader(s))
-	if err != nil || len(rs) != 1 {
-		return nil, fmt.Errorf("%q is not an age recipient (age1…)", s)
-	}
-	return rs[0], nil
 }
