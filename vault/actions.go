@@ -33,6 +33,8 @@ const (
 	ActionListSyncs         = "list_integration_syncs"
 	ActionRetrySync         = "retry_integration_sync"
 	ActionListPlugins       = "list_plugins"
+	ActionBackup            = "backup_vault"
+	ActionRestoreVault      = "restore_vault"
 )
 
 // Actions returns every action that an audit entry can have.
@@ -46,6 +48,7 @@ func Actions() []string {
 		ActionListAudit, ActionVerifyAudit, ActionInit, ActionCreateEnvKey,
 		ActionExport, ActionRestore, ActionPurge, ActionSync,
 		ActionListSyncs, ActionRetrySync, ActionListPlugins,
+		ActionBackup, ActionRestoreVault,
 	}
 }
 

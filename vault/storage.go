@@ -19,6 +19,7 @@ import (
 //
 //	vault                                     document: format, ID, root recipients
 //	copying                                   how far a copy into this storage has come
+//	backup                                    document: the last backup that was begun
 //	org/SLUG                                  document: the org's UUID
 //	keyfile/SCOPE/NUMBER                      file: the scope's key, for the roots
 //	keyinfo/SCOPE/NUMBER                      document: its recipient and readers
@@ -42,6 +43,9 @@ const (
 	HeaderKey  = "vault"
 	CopyingKey = "copying"
 )
+
+// backupKey has a document about the last backup, which a backup leaves out.
+const backupKey = "backup"
 
 const (
 	sharedSegment  = "@shared"

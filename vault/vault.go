@@ -89,7 +89,8 @@ const (
 
 // Vault is an open vault. Its methods may be called concurrently.
 type Vault struct {
-	backend backends.Backend
+	backend backends.Backend // the gate
+	gate    *gate
 	envs    *envs.Tree
 	catalog atomic.Pointer[Catalog]
 	control *seal.Key
@@ -119,9 +120,10 @@ type Vault struct {
 // close, after the vault.
 func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	v := &Vault{
-		backend: cfg.Backend, envs: cfg.Envs, keep: cfg.KeepVersions,
+		gate: &gate{Backend: cfg.Backend}, envs: cfg.Envs, keep: cfg.KeepVersions,
 		clock: cfg.Now, log: cfg.Logger, metrics: cfg.Metrics, seed: maphash.MakeSeed(),
 	}
+	v.backend = v.gate
 	v.plugins, v.exclusive = cfg.Plugins, cfg.Exclusive
 	v.SetCatalog(cfg.Catalog)
 	if v.plugins == nil {

@@ -118,15 +118,33 @@ func (k *Key) Seal(place Place, fields Fields) ([]byte, error) {
 // Open returns the fields of a record that was sealed with k for place, else an
 // error that wraps ErrIntegrity.
 func (k *Key) Open(file []byte, place Place) (Fields, error) {
+	found, fields, err := k.unseal(file)
+	if err != nil {
+		return nil, err
+	}
+	if found != place {
+		return nil, fmt.Errorf("%w: it belongs to another place", ErrIntegrity)
+	}
+	return fields, nil
+}
+
+// Place returns the place that a record was sealed with k for, else an error that
+// wraps ErrIntegrity.
+func (k *Key) Place(file []byte) (Place, error) {
+	place, _, err := k.unseal(file)
+	return place, err
+}
+
+func (k *Key) unseal(file []byte) (Place, Fields, error) {
 	plain, err := decrypt(file, maxPlaintext, k.identity)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrIntegrity, err)
+		return Place{}, nil, fmt.Errorf("%w: %w", ErrIntegrity, err)
 	}
 	defer clear(plain)
 	var p payload
 	if json.Unmarshal(plain, &p) != nil {
 		// The decoder's text could quote the plaintext.
-		return nil, fmt.Errorf("%w: its plaintext is not a record", ErrIntegrity)
+		return Place{}, nil, fmt.Errorf("%w: its plaintext is not a record", ErrIntegrity)
 	}
 	fields := make(Fields, len(p.Fields))
 	for name, value := range p.Fields {
@@ -134,12 +152,9 @@ func (k *Key) Open(file []byte, place Place) (Fields, error) {
 	}
 	mac, err := base64.StdEncoding.DecodeString(p.MAC)
 	if err != nil || !hmac.Equal(mac, k.mac(p.Place.place(), fields)) {
-		return nil, fmt.Errorf("%w: it was not written by a holder of the environment's key", ErrIntegrity)
+		return Place{}, nil, fmt.Errorf("%w: it was not written by a holder of the environment's key", ErrIntegrity)
 	}
-	if p.Place.place() != place {
-		return nil, fmt.Errorf("%w: it belongs to another place", ErrIntegrity)
-	}
-	return fields, nil
+	return p.Place.place(), fields, nil
 }
 
 func (k *Key) mac(p Place, fields Fields) []byte {
@@ -160,19 +175,31 @@ func writePart(h io.Writer, part string) {
 	io.WriteString(h, part)
 }
 
+// decrypt returns the plaintext in one buffer of the right size, for the caller to
+// clear: growing it would leave copies behind.
 func decrypt(file []byte, limit int64, identities ...age.Identity) ([]byte, error) {
 	r, err := age.Decrypt(bytes.NewReader(file), identities...)
 	if err != nil {
 		return nil, err
 	}
-	plain, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
-		return nil, err
+	// The plaintext is shorter than the file, so there is room to see its end.
+	plain := make([]byte, min(int64(len(file)), limit+1))
+	n := 0
+	for err == nil && n < len(plain) {
+		var more int
+		more, err = r.Read(plain[n:])
+		n += more
 	}
-	if int64(len(plain)) > limit {
-		return nil, fmt.Errorf("its plaintext is over %d bytes", limit)
+	switch {
+	case int64(n) > limit:
+		err = fmt.Errorf("its plaintext is over %d bytes", limit)
+	case err == nil:
+		err = errors.New("its plaintext is as long as itself")
+	case errors.Is(err, io.EOF):
+		return plain[:n], nil
 	}
-	return plain, nil
+	clear(plain)
+	return nil, err
 }
 
 func reveal(fields Fields) map[string]string {
@@ -198,3 +225,15 @@ func (j placeJSON) place() Place {
 	}
 	return p
 }
+
+// IsFile reports whether it begins as an age file does, which takes no key.
+func IsFile(file []byte) bool {
+	_, err := age.Decrypt(bytes.NewReader(file), nobody{})
+	_, intact := errors.AsType[*age.NoIdentityMatchError](err)
+	return intact
+}
+
+// nobody is an identity that opens nothing.
+type nobody struct{}
+
+func (nobody) Unwrap([]*age.Stanza) ([]byte, error) { return nil, age.ErrIncorrectIdentity }
