@@ -40,6 +40,9 @@ type Environment struct {
 	// Protected environments are not covered by a grant of "*": they must be
 	// named.
 	Protected bool
+	// Recipients are who can open the environment's key when it is made, in the
+	// place of the vault's own root recipients; nil: those.
+	Recipients []string
 }
 
 // Default returns the environments of a vault that configures none.

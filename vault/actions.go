@@ -33,6 +33,11 @@ const (
 	ActionListSyncs         = "list_integration_syncs"
 	ActionRetrySync         = "retry_integration_sync"
 	ActionListPlugins       = "list_plugins"
+	ActionRotateKey         = "rotate_environment_key"
+	ActionShowRotation      = "get_environment_rotation"
+	ActionRotateRoot        = "rotate_root_recipient"
+	ActionShareEnvironment  = "share_environment"
+	ActionUnshare           = "unshare_environment"
 	ActionBackup            = "backup_vault"
 	ActionRestoreVault      = "restore_vault"
 )
@@ -48,6 +53,7 @@ func Actions() []string {
 		ActionListAudit, ActionVerifyAudit, ActionInit, ActionCreateEnvKey,
 		ActionExport, ActionRestore, ActionPurge, ActionSync,
 		ActionListSyncs, ActionRetrySync, ActionListPlugins,
+		ActionRotateKey, ActionShowRotation, ActionRotateRoot, ActionShareEnvironment, ActionUnshare,
 		ActionBackup, ActionRestoreVault,
 	}
 }

@@ -199,11 +199,7 @@ func (v *Vault) Rollback(ctx context.Context, c Caller, at Address, version uint
 		return a.validate(ctx, integration, cred.Slot, cred.AuthType, fields)
 	}
 	return v.changeLive(ctx, c, ActionRollback, at, prepare, func(a *attempt, cred Credential) (Credential, error) {
-		key, err := v.keys.newest(cred.Slot.Scope)
-		if err != nil {
-			return Credential{}, err
-		}
-		result, err := a.store(ctx, cred, SetInput{Fields: fields, IfMatch: ifMatch}, key)
+		result, err := a.store(ctx, cred, SetInput{Fields: fields, IfMatch: ifMatch})
 		return result.Credential, err
 	})
 }

@@ -13,13 +13,14 @@ import (
 
 // InitConfig is what a new vault needs.
 type InitConfig struct {
-	Backend    backends.Backend // empty
-	Roots      []string         // age recipients that can open every key; at least one
-	Envs       *envs.Tree       // whose names the first API key is granted
-	Org        string           // slug of the first org
-	AdminName  string           // of the first API key
-	AdminEmail string           // "" for none
-	Now        func() time.Time
+	Backend     backends.Backend // empty
+	Roots       []string         // age recipients that can open every key; at least one
+	Envs        *envs.Tree       // whose names the first API key is granted
+	Org         string           // slug of the first org
+	PostQuantum bool             // make hybrid keys, which Roots must match
+	AdminName   string           // of the first API key
+	AdminEmail  string           // "" for none
+	Now         func() time.Time
 }
 
 // Initialised is what Init made.
@@ -39,7 +40,7 @@ func Init(ctx context.Context, cfg InitConfig) (Initialised, error) {
 		now = cfg.Now
 	}
 	at := now().UTC().Truncate(time.Millisecond)
-	h := headerDoc{Format: format, ID: uuid.NewString(), CreatedAt: at, Roots: cfg.Roots}
+	h := headerDoc{Format: format, ID: uuid.NewString(), CreatedAt: at, Roots: cfg.Roots, PostQuantum: cfg.PostQuantum}
 	org := Org{ID: uuid.NewString(), Slug: cfg.Org}
 	if err := checkSlug("org", cfg.Org); err != nil {
 		return Initialised{}, err
@@ -47,7 +48,11 @@ func Init(ctx context.Context, cfg InitConfig) (Initialised, error) {
 	if err := checkEmail(cfg.AdminEmail); err != nil {
 		return Initialised{}, err
 	}
-	control, changes, err := newScopeKey(nil, controlSegment, h, at)
+	control, err := newScopeKey(h)
+	if err != nil {
+		return Initialised{}, err
+	}
+	changes, err := keyChanges(control, controlSegment, 1, control, keyDoc{Recipient: control.Recipient(), Readers: h.Roots, CreatedAt: at})
 	if err != nil {
 		return Initialised{}, err
 	}

@@ -361,10 +361,11 @@ func (change IntegrationChange) apply(i Integration, now time.Time) (Integration
 	return i, nil
 }
 
-// EnvironmentStatus is an environment, and whether this host holds its key.
+// EnvironmentStatus is an environment, and who holds its key.
 type EnvironmentStatus struct {
 	envs.Environment
-	KeyHeld bool
+	KeyHeld bool     // by this host
+	Readers []string // recipients of the key, for admins alone
 }
 
 // Environments returns the environments that the caller's grant covers, in the
@@ -373,7 +374,11 @@ func (v *Vault) Environments(_ context.Context, c Caller) []EnvironmentStatus {
 	var list []EnvironmentStatus
 	for _, e := range v.envs.All() {
 		if scope := envs.Scope(e.Name); c.mayRead(v.envs, scope) {
-			list = append(list, EnvironmentStatus{Environment: e, KeyHeld: len(v.keys[scope]) > 0})
+			status := EnvironmentStatus{Environment: e, KeyHeld: v.keys.holds(scope)}
+			if keys := v.keys.current().scopes[scope]; c.Admin && len(keys) > 0 {
+				status.Readers = slices.Clone(keys[0].doc.Readers)
+			}
+			list = append(list, status)
 		}
 	}
 	return list

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"filippo.io/age"
-
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault/seal"
@@ -35,42 +33,14 @@ type keyDoc struct {
 	Recipient string    `json:"recipient"`
 	Readers   []string  `json:"readers"` // root recipients of the key file
 	CreatedAt time.Time `json:"createdAt"`
+	// RetiredAt is when a newer key took its place. Records are still read with it,
+	// as long as the rotation goes on.
+	RetiredAt time.Time `json:"retiredAt,omitzero"`
 }
 
 type orgDoc struct {
 	ID   string `json:"id"`
 	Slug string `json:"slug"`
-}
-
-// keyring holds the keys of the scopes that this host can open, newest first.
-// It is complete when Open returns and does not change.
-type keyring map[envs.Scope][]*seal.Key
-
-// newest returns the key to seal with, or an EnvironmentLocked.
-func (r keyring) newest(s envs.Scope) (*seal.Key, error) {
-	if len(r[s]) == 0 {
-		return nil, errorf(EnvironmentLocked, "This host has no key for %s", s).
-			detailed("its records can be read and set only where a root identity opens that key")
-	}
-	return r[s][0], nil
-}
-
-// open opens a record with whichever of the scope's keys sealed it.
-func (r keyring) open(s envs.Scope, file []byte, place seal.Place) (seal.Fields, error) {
-	if _, err := r.newest(s); err != nil {
-		return nil, err
-	}
-	var first error
-	for _, k := range r[s] {
-		fields, err := k.Open(file, place)
-		if err == nil {
-			return fields, nil
-		}
-		if first == nil {
-			first = err
-		}
-	}
-	return nil, first
 }
 
 // Errors of Open and Init that the one who starts the program must act on.
@@ -85,7 +55,7 @@ var (
 )
 
 // unlock reads the header and opens every key that the identities open.
-func (v *Vault) unlock(ctx context.Context, ids []age.Identity, trusted string) error {
+func (v *Vault) unlock(ctx context.Context, trusted string) error {
 	if _, err := v.backend.Get(ctx, CopyingKey); err == nil {
 		return ErrHalfCopied
 	} else if !errors.Is(err, backends.ErrNotFound) {
@@ -101,21 +71,43 @@ func (v *Vault) unlock(ctx context.Context, ids []age.Identity, trusted string) 
 	if newerFormat(header.Value) {
 		return ErrNewerFormat
 	}
-	controls, err := v.unwrap(ctx, controlSegment, ids)
-	if err != nil {
+	if err := v.unlockControl(ctx, trusted); err != nil {
 		return err
-	}
-	if len(controls) == 0 {
-		return ErrWrongRoot
-	}
-	v.control = controls[0]
-	if v.control.Recipient() != trusted {
-		return ErrUntrusted
 	}
 	if err := v.decode(header, &v.header); err != nil {
 		return fmt.Errorf("%w: %w", errDamagedVault, err)
 	}
-	return v.unlockScopes(ctx, ids)
+	return v.unlockScopes(ctx)
+}
+
+// unlockControl opens the control key: the one that this host trusts.
+func (v *Vault) unlockControl(ctx context.Context, trusted string) error {
+	opened := false
+	err := each(ctx, v.backend, keyFileFamily+controlSegment+"/", func(r backends.Record) error {
+		k, err := seal.Unwrap(r.Value, v.identities...)
+		switch {
+		case errors.Is(err, seal.ErrNoIdentity):
+			return nil
+		case errors.Is(err, seal.ErrPlugin):
+			return err
+		case err != nil:
+			return fmt.Errorf("%w: %s: %w", errDamagedVault, r.Key, err)
+		}
+		opened = true
+		if k.Recipient() == trusted {
+			v.control = k
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case !opened:
+		return ErrWrongRoot
+	case v.control == nil:
+		return ErrUntrusted
+	}
+	return nil
 }
 
 // newerFormat reads the format without verifying the header: a newer one may be
@@ -126,62 +118,25 @@ func newerFormat(header []byte) bool {
 	return json.Unmarshal([]byte(line), &h) == nil && h.Format > format
 }
 
-func (v *Vault) unlockScopes(ctx context.Context, ids []age.Identity) error {
-	v.keys = make(keyring)
+// unlockScopes opens the keys of the scopes, and makes those of environments that
+// have joined the configuration.
+func (v *Vault) unlockScopes(ctx context.Context) error {
+	if err := v.keys.load(ctx, v); err != nil {
+		return err
+	}
 	for _, scope := range v.envs.Scopes() {
-		infos, err := v.keyInfos(ctx, segment(scope))
-		if err == nil && len(infos) == 0 {
-			// Another host may be making the same key at this moment.
-			if err = v.addScope(ctx, scope); err == nil || errors.Is(err, backends.ErrConflict) {
-				infos, err = v.keyInfos(ctx, segment(scope))
-			}
+		if len(v.keys.current().scopes[scope]) > 0 {
+			continue
 		}
-		if err != nil {
+		// Another host may be making the same key at this moment.
+		if err := v.addScope(ctx, scope); err != nil && !errors.Is(err, backends.ErrConflict) {
 			return err
 		}
-		keys, err := v.unwrap(ctx, segment(scope), ids)
-		if err != nil {
+		if err := v.keys.load(ctx, v); err != nil {
 			return err
 		}
-		for _, k := range keys {
-			if !infos[k.Recipient()] {
-				return fmt.Errorf("%w: the key of %s was replaced", errDamagedVault, scope)
-			}
-		}
-		v.keys[scope] = keys
 	}
 	return nil
-}
-
-// keyInfos returns the recipients of a scope's keys.
-func (v *Vault) keyInfos(ctx context.Context, segment string) (map[string]bool, error) {
-	recipients := map[string]bool{}
-	err := each(ctx, v.backend, "keyinfo/"+segment+"/", func(r backends.Record) error {
-		var d keyDoc
-		if err := v.decode(r, &d); err != nil {
-			return err
-		}
-		recipients[d.Recipient] = true
-		return nil
-	})
-	return recipients, err
-}
-
-// unwrap opens the key files of a segment that the identities open, newest first.
-func (v *Vault) unwrap(ctx context.Context, segment string, ids []age.Identity) ([]*seal.Key, error) {
-	var keys []*seal.Key
-	err := each(ctx, v.backend, "keyfile/"+segment+"/", func(r backends.Record) error {
-		k, err := seal.Unwrap(r.Value, ids...)
-		if errors.Is(err, seal.ErrNoIdentity) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("%w: %s: %w", errDamagedVault, r.Key, err)
-		}
-		keys = append([]*seal.Key{k}, keys...)
-		return nil
-	})
-	return keys, err
 }
 
 // StoredEnvironments returns the names of the environments that storage has keys
@@ -198,11 +153,20 @@ func StoredEnvironments(ctx context.Context, b backends.Backend) ([]string, erro
 	return names, err
 }
 
-// addScope makes the key of an environment that has joined the configuration.
+// addScope makes the key of an environment that has joined the configuration: for
+// the recipients that the configuration names for it, else for the vault's.
 func (v *Vault) addScope(ctx context.Context, scope envs.Scope) error {
-	_, changes, err := newScopeKey(v.control, segment(scope), v.header, v.now())
+	readers := v.header.Roots
+	if e, _ := v.envs.Lookup(string(scope)); len(e.Recipients) > 0 {
+		readers = e.Recipients
+	}
+	key, err := newScopeKey(v.header)
 	if err != nil {
 		return err
+	}
+	changes, err := keyChanges(v.control, segment(scope), 1, key, keyDoc{Recipient: key.Recipient(), Readers: readers, CreatedAt: v.now()})
+	if err != nil {
+		return fmt.Errorf("make the key of %s: %w", scope, err)
 	}
 	entry := systemEntry(ActionCreateEnvKey, targetEnvironment, segment(scope))
 	if _, err := v.commit(ctx, changes, entry); err != nil {
@@ -211,35 +175,25 @@ func (v *Vault) addScope(ctx context.Context, scope envs.Scope) error {
 	return nil
 }
 
-// newScopeKey makes a scope's first key and the changes that store it. A nil
-// control stands for the new key itself.
-func newScopeKey(control *seal.Key, segment string, h headerDoc, now time.Time) (*seal.Key, []backends.Change, error) {
-	algorithm := seal.X25519
+// newScopeKey makes a key of the kind that the vault's keys have.
+func newScopeKey(h headerDoc) (*seal.Key, error) {
 	if h.PostQuantum {
-		algorithm = seal.PostQuantum
+		return seal.NewKey(seal.PostQuantum)
 	}
-	key, err := seal.NewKey(algorithm)
+	return seal.NewKey(seal.X25519)
+}
+
+// keyChanges returns the changes that store a scope's new key, and its document.
+func keyChanges(control *seal.Key, segment string, number int, key *seal.Key, d keyDoc) ([]backends.Change, error) {
+	file, err := key.WrapFor(d.Readers)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if control == nil {
-		control = key
-	}
-	roots := make([]age.Recipient, len(h.Roots))
-	for i, r := range h.Roots {
-		if roots[i], err = seal.ParseRecipient(r); err != nil {
-			return nil, nil, err
-		}
-	}
-	file, err := key.Wrap(roots...)
+	info, err := putSigned(control, keyInfoKey(segment, number), 0, d)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	info, err := putSigned(control, keyInfoKey(segment, 1), 0, keyDoc{Recipient: key.Recipient(), Readers: h.Roots, CreatedAt: now})
-	if err != nil {
-		return nil, nil, err
-	}
-	return key, []backends.Change{backends.Put(keyFileKey(segment, 1), 0, file), info}, nil
+	return []backends.Change{backends.Put(keyFileKey(segment, number), 0, file), info}, nil
 }
 
 // systemEntry is an audit entry of something the program did by itself or for

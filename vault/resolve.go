@@ -136,21 +136,14 @@ func (v *Vault) openVersion(ctx context.Context, org Org, c Credential, version 
 		return nil, errorf(CredentialNotFound, "Version not found").
 			detailed("Version %d of the credential for %s does not exist or is no longer kept", version, c.Slot)
 	}
+	if !v.keys.holds(c.Slot.Scope) {
+		return nil, locked(c.Slot.Scope)
+	}
 	id := recordID{org: org.ID, id: c.ID, version: version, at: c.Revision}
 	if fields, ok := v.records.get(id); ok {
 		return fields, nil
 	}
-	file, err := v.backend.Get(ctx, recordKey(org, c.ID, version))
-	if errors.Is(err, backends.ErrNotFound) {
-		return nil, backends.ErrNotFound
-	}
-	if err != nil {
-		return nil, storageError(err)
-	}
-	fields, err := v.keys.open(c.Slot.Scope, file.Value, c.Slot.place(org, c.ID, version))
-	if errors.Is(err, seal.ErrIntegrity) {
-		return nil, v.integrityError(err)
-	}
+	_, fields, err := v.openStored(ctx, c.Slot.Scope, recordKey(org, c.ID, version), c.Slot.place(org, c.ID, version))
 	if err == nil {
 		v.records.put(id, fields)
 	}

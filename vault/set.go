@@ -85,8 +85,7 @@ func (a *attempt) setSlot(ctx context.Context, slot Slot, in SetInput) (result S
 	if err := checkInput(integration, slot, in, v.now()); err != nil {
 		return SetResult{}, err
 	}
-	key, err := v.keys.newest(slot.Scope)
-	if err != nil {
+	if _, err := v.keys.newest(slot.Scope); err != nil {
 		return SetResult{}, err
 	}
 	if err := a.validate(ctx, integration, slot, in.AuthType, in.Fields); err != nil {
@@ -94,14 +93,14 @@ func (a *attempt) setSlot(ctx context.Context, slot Slot, in SetInput) (result S
 	}
 	defer v.lock(org, slot).Unlock()
 	err = retry(func() error {
-		result, err = a.set(ctx, slot, in, key)
+		result, err = a.set(ctx, slot, in)
 		return err
 	})
 	return result, err
 }
 
 // set makes the slot's credential, or the next version of the one it finds there.
-func (a *attempt) set(ctx context.Context, slot Slot, in SetInput, key *seal.Key) (SetResult, error) {
+func (a *attempt) set(ctx context.Context, slot Slot, in SetInput) (SetResult, error) {
 	cred, err := a.v.live(ctx, a.caller.Org, slot)
 	if errors.Is(err, backends.ErrNotFound) {
 		cred, err = newCredential(slot, a.caller.Actor, a.v.now())
@@ -111,14 +110,18 @@ func (a *attempt) set(ctx context.Context, slot Slot, in SetInput, key *seal.Key
 	if err != nil {
 		return SetResult{}, err
 	}
-	return a.store(ctx, cred, in, key)
+	return a.store(ctx, cred, in)
 }
 
 // store seals and commits the next version of a credential, which is its first
 // when it has no revision.
-func (a *attempt) store(ctx context.Context, cred Credential, in SetInput, key *seal.Key) (SetResult, error) {
+func (a *attempt) store(ctx context.Context, cred Credential, in SetInput) (SetResult, error) {
 	if !matches(in.IfMatch, cred.Revision) {
 		return SetResult{}, conflict(cred.Slot)
+	}
+	key, err := a.v.keys.newest(cred.Slot.Scope)
+	if err != nil {
+		return SetResult{}, err
 	}
 	org, created := a.caller.Org, cred.Revision == 0
 	dropped := cred.advance(in, a.caller.Actor, a.v.now(), a.v.keep)
@@ -135,7 +138,7 @@ func (a *attempt) store(ctx context.Context, cred Credential, in SetInput, key *
 		return SetResult{}, err
 	}
 	a.note("wasUpdate", !created)
-	cred.Revision, err = a.change(ctx, cred, changes, out)
+	cred.Revision, err = a.change(ctx, cred, append(changes, key.check()), out)
 	return SetResult{Credential: cred, Created: created}, err
 }
 
@@ -144,6 +147,9 @@ func (a *attempt) store(ctx context.Context, cred Credential, in SetInput, key *
 func (a *attempt) change(ctx context.Context, cred Credential, changes []backends.Change, out outgoing) (Revision, error) {
 	a.entry.CredentialID, a.entry.Version = string(cred.ID), cred.Version
 	rev, err := a.commit(ctx, append(changes, out.changes...)...)
+	if errors.Is(err, backends.ErrConflict) {
+		a.v.noticeRotation(ctx, cred.Slot.Scope)
+	}
 	if err != nil && !errors.Is(err, backends.ErrConflict) {
 		err = storageError(err)
 	}

@@ -23,6 +23,7 @@ import (
 //	org/SLUG                                  document: the org's UUID
 //	keyfile/SCOPE/NUMBER                      file: the scope's key, for the roots
 //	keyinfo/SCOPE/NUMBER                      document: its recipient and readers
+//	rotate/SCOPE                              document: how far the rotation of the scope's key is
 //	apikey/SHA-256                            document: an API key's name and grant
 //	entry/ORG/INTEGRATION                     document: a registered or changed catalog entry
 //	live/ORG/INTEGRATION/SCOPE/NAME           document: the slot's credential
@@ -59,9 +60,14 @@ func segment(s envs.Scope) string {
 	return string(s)
 }
 
-func orgKey(slug string) string                   { return "org/" + slug }
-func keyFileKey(segment string, n int) string     { return fmt.Sprintf("keyfile/%s/%04d", segment, n) }
-func keyInfoKey(segment string, n int) string     { return fmt.Sprintf("keyinfo/%s/%04d", segment, n) }
+func orgKey(slug string) string { return "org/" + slug }
+func keyFileKey(segment string, n int) string {
+	return fmt.Sprintf("%s%s/%04d", keyFileFamily, segment, n)
+}
+func keyInfoKey(segment string, n int) string {
+	return fmt.Sprintf("%s%s/%04d", keyInfoFamily, segment, n)
+}
+func rotationKey(segment string) string           { return rotationFamily + segment }
 func apiKeyKey(hash string) string                { return apiKeyPrefix + hash }
 func entryKey(org Org, integration string) string { return entryPrefix(org) + integration }
 func entryPrefix(org Org) string                  { return "entry/" + org.ID + "/" }
@@ -78,7 +84,13 @@ func syncedKey(outboxKey string) string {
 	return "synced/" + strings.TrimPrefix(outboxKey, outboxFamily)
 }
 
-const outboxFamily = "outbox/"
+const (
+	outboxFamily   = "outbox/"
+	keyFileFamily  = "keyfile/"
+	keyInfoFamily  = "keyinfo/"
+	rotationFamily = "rotate/"
+	credFamily     = "cred/"
+)
 
 func recordKey(org Org, id ID, version uint64) string {
 	return fmt.Sprintf("record/%s/%s/%010d", org.ID, id, version)

@@ -117,15 +117,11 @@ func (v *Vault) resealChanges(ctx context.Context, org Org, from, to Credential)
 	if err != nil {
 		return nil, err
 	}
-	var changes []backends.Change
+	changes := []backends.Change{key.check()}
 	for _, n := range from.Versions {
-		file, err := v.backend.Get(ctx, recordKey(org, from.ID, n.Number))
+		file, fields, err := v.openStored(ctx, from.Slot.Scope, recordKey(org, from.ID, n.Number), from.Slot.place(org, from.ID, n.Number))
 		if err != nil {
-			return nil, storageError(err)
-		}
-		fields, err := v.keys.open(from.Slot.Scope, file.Value, from.Slot.place(org, from.ID, n.Number))
-		if err != nil {
-			return nil, v.integrityError(err)
+			return nil, v.lost(err, recordKey(org, from.ID, n.Number))
 		}
 		sealed, err := key.Seal(to.Slot.place(org, to.ID, n.Number), fields)
 		if err != nil {

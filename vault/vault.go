@@ -50,7 +50,7 @@ type Config struct {
 	Backend    backends.Backend
 	Envs       *envs.Tree
 	Catalog    Catalog
-	Identities []age.Identity // root identities of this host
+	Identities []age.Identity // root identities of this host, which the vault keeps
 	// Trusted is the recipient of the vault's control key, as Init returned it:
 	// what ties this host to one vault, whoever can write the storage.
 	Trusted string
@@ -68,6 +68,10 @@ type Options struct {
 	Plugins      Plugins          // default: none, and whatever is bound is unavailable
 	// Exclusive says that no other process can have this storage open.
 	Exclusive bool
+	// Follow has the vault take over what other processes change of its keys as soon
+	// as they do, and go on with rotations that were interrupted: for one that is
+	// served.
+	Follow bool
 	// Stale returns for how long what the backend answers from may have been out of
 	// date, because storage is away; 0: it is not. Default: always 0.
 	Stale func() time.Duration
@@ -94,19 +98,22 @@ type Vault struct {
 	envs    *envs.Tree
 	catalog atomic.Pointer[Catalog]
 	control *seal.Key
-	keys    keyring
-	reads   *readLog
-	keep    int
-	clock   func() time.Time
-	log     *slog.Logger
-	metrics Metrics
-	header  headerDoc
-	records *records
-	docs    *documents
-	plugins Plugins
-	courier *courier // nil when there are no plugins
-	stale   func() time.Duration
-	grace   time.Duration // how long the backend serves while storage is away
+	// identities open key files that others write while the vault is open.
+	identities []age.Identity
+	keys       keyring
+	rotator    *rotator
+	reads      *readLog
+	keep       int
+	clock      func() time.Time
+	log        *slog.Logger
+	metrics    Metrics
+	header     headerDoc
+	records    *records
+	docs       *documents
+	plugins    Plugins
+	courier    *courier // nil when there are no plugins
+	stale      func() time.Duration
+	grace      time.Duration // how long the backend serves while storage is away
 	// exclusive: no other process can have this storage open.
 	exclusive bool
 
@@ -124,7 +131,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 		clock: cfg.Now, log: cfg.Logger, metrics: cfg.Metrics, seed: maphash.MakeSeed(),
 	}
 	v.backend = v.gate
-	v.plugins, v.exclusive = cfg.Plugins, cfg.Exclusive
+	v.plugins, v.exclusive, v.identities = cfg.Plugins, cfg.Exclusive, cfg.Identities
 	v.SetCatalog(cfg.Catalog)
 	if v.plugins == nil {
 		v.plugins = noPlugins{}
@@ -145,7 +152,11 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	if v.metrics == nil {
 		v.metrics = noMetrics{}
 	}
-	if err := v.unlock(ctx, cfg.Identities, cfg.Trusted); err != nil {
+	head, err := v.backend.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.unlock(ctx, cfg.Trusted); err != nil {
 		return nil, err
 	}
 	if v.stale = cfg.Stale; v.stale == nil {
@@ -156,6 +167,7 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	if cfg.Plugins != nil {
 		v.courier = startCourier(v)
 	}
+	v.rotator = startRotator(v, cfg.Follow, head.Revision)
 	return v, nil
 }
 
@@ -171,11 +183,11 @@ func (v *Vault) makeCaches(most int) (err error) {
 	return err
 }
 
-// Close ends the deliveries under way, which are made again when the vault is
+// Close ends the deliveries and rotations under way, which go on when the vault is
 // opened next, and flushes the read audit. It waits as long as ctx allows, and
 // returns an error if reads remain unrecorded.
 func (v *Vault) Close(ctx context.Context) error {
-	return errors.Join(v.courier.close(ctx), v.reads.close(ctx))
+	return errors.Join(v.rotator.close(ctx), v.courier.close(ctx), v.reads.close(ctx))
 }
 
 // SetCatalog replaces the catalog; calls under way end with the one they began
