@@ -51,7 +51,24 @@ func (v *Vault) Backup(ctx context.Context, c Caller, w io.Writer, o BackupOptio
 		return BackedUp{}, errorf(Forbidden, "This caller may not back up the vault").
 			detailed(`a backup holds every environment and integration: it takes a grant of "*" for both`)
 	}
+	if len(o.Recipients) > 0 {
+		if err := v.aloneIn(ctx, c.Org); err != nil {
+			return BackedUp{}, err
+		}
+	}
 	return v.backup(ctx, a, w, o)
+}
+
+// aloneIn refuses a caller in whose vault there are other orgs: whoever opens the file
+// sees what theirs has set, though no secret of it.
+func (v *Vault) aloneIn(ctx context.Context, org Org) error {
+	return each(ctx, v.backend, "org/", func(r backends.Record) error {
+		if r.Key == orgKey(org.Slug) {
+			return nil
+		}
+		return errorf(Forbidden, "This caller may not choose who can open the backup").
+			detailed("the vault holds other orgs, too; without recipients the backup is for the vault's own")
+	})
 }
 
 // BackupStorage is Backup for whoever holds the storage and a root identity. source
@@ -71,7 +88,7 @@ type backupDoc struct {
 }
 
 func (v *Vault) backup(ctx context.Context, a *attempt, w io.Writer, o BackupOptions) (BackedUp, error) {
-	to, err := v.backupRecipients(o.Recipients)
+	to, err := v.backupRecipients(ctx, o.Recipients)
 	if err != nil {
 		return BackedUp{}, err
 	}
@@ -96,10 +113,15 @@ func (v *Vault) backup(ctx context.Context, a *attempt, w io.Writer, o BackupOpt
 	return t.run(ctx)
 }
 
-// backupRecipients returns the given recipients, or the vault's own.
-func (v *Vault) backupRecipients(given []string) ([]age.Recipient, error) {
+// backupRecipients returns the given recipients, or those that the vault has at the
+// moment.
+func (v *Vault) backupRecipients(ctx context.Context, given []string) ([]age.Recipient, error) {
 	if len(given) == 0 {
-		given = v.header.Roots
+		var h headerDoc
+		if _, err := v.document(backends.Fresh(ctx), headerKey, &h); err != nil {
+			return nil, storageErrorOr(err)
+		}
+		given = h.Roots
 	} else if err := seal.Usable(given); err != nil {
 		return nil, errorf(InvalidRequest, "The recipients of the backup cannot be used: %s", err).because(err)
 	}

@@ -49,7 +49,7 @@ var (
 	ErrVaultExists  = errors.New("it already holds a vault")
 	ErrWrongRoot    = errors.New("no root identity given opens this vault: it was made for another identity")
 	ErrUntrusted    = errors.New("it is not the vault that this host trusts: its control key differs")
-	ErrHalfCopied   = errors.New("it holds half of a copy: finish it with sidevault migrate --resume")
+	ErrHalfCopied   = errors.New("it holds half of a copy: finish it with sidevault migrate --resume, or with the same sidevault restore")
 	ErrNewerFormat  = errors.New("it was written by a newer version of sidevault: use that version or newer")
 	errDamagedVault = errors.New("its header or keys fail their integrity check: restore the vault from a backup")
 )

@@ -58,6 +58,7 @@ func (s *server) routes() []route {
 		{http.MethodPost, "/sync/retry", nil, false, s.retrySyncs},
 		{http.MethodGet, "/audit", auditParameters, false, s.listAudit},
 		{http.MethodGet, "/audit/head", []string{"verify"}, false, s.auditHead},
+		{http.MethodGet, "/backup", []string{"recipients"}, false, s.backUp},
 		{http.MethodGet, "/whoami", nil, false, s.whoami},
 		{http.MethodPost, mcpPath, nil, false, s.serveMCP},
 		{http.MethodGet, mcpPath, nil, false, s.serveMCP},

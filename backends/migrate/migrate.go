@@ -8,6 +8,8 @@
 // take a half for the whole: the notes go and that record comes in one last commit,
 // after everything was read back and compared.
 //
+// Load fills a target in the same way from what is no storage, such as a backup.
+//
 // What does not come along are revisions: they are the engine's own. Nothing that is
 // stored refers to one, but clients do: an ETag, or the place where a watch goes on,
 // of before is not one of after.
@@ -79,9 +81,10 @@ type Result struct {
 // notes is what the target knows of a copy that is not finished.
 type notes struct {
 	Format  int           `json:"format"`
-	Source  backends.Head `json:"source"` // where the source stood when it began
-	Step    uint64        `json:"step"`   // counts commits
-	After   string        `json:"after"`  // the last key that was copied
+	Source  backends.Head `json:"source"`         // where the source stood when it began
+	Step    uint64        `json:"step"`           // counts commits
+	After   string        `json:"after"`          // the last key that was copied
+	Load    string        `json:"load,omitempty"` // what a Load takes the state from
 	Records uint64        `json:"records"`
 }
 
@@ -127,7 +130,7 @@ func (c *copier) begin(ctx context.Context) error {
 		return c.commit(ctx, backends.Batch{})
 	case err != nil:
 		return err
-	case !c.Resume:
+	case !c.Resume, c.notes.Load != "":
 		return ErrUnfinished
 	case c.notes.Source != head:
 		return fmt.Errorf("%w: it was at revision %d, and is at %d", ErrChanged, c.notes.Source.Revision, head.Revision)

@@ -71,7 +71,13 @@ func (c *copier) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b := backends.Batch{Changes: []backends.Change{backends.Put(c.LastKey, 0, last.Value), backends.Delete(c.NotesKey, c.at)}}
+	return c.whole(ctx, last.Value, nil)
+}
+
+// whole puts the record that makes the target what it is, takes the notes away, and
+// appends entries to the log.
+func (c *copier) whole(ctx context.Context, last []byte, entries [][]byte) error {
+	b := backends.Batch{Changes: []backends.Change{backends.Put(c.LastKey, 0, last), backends.Delete(c.NotesKey, c.at)}, Entries: entries}
 	for {
 		_, err := c.To.Commit(ctx, b)
 		if !errors.Is(err, backends.ErrUnknownOutcome) {

@@ -57,8 +57,8 @@ func commandsText() string {
 	var b strings.Builder
 	said := map[string]bool{"help": true, "addr": true, "token-file": true, "json": true}
 	eachCommand(newRoot(&shell{}), func(cmd *cobra.Command) {
-		if cmd.HasSubCommands() {
-			return
+		if cmd.HasSubCommands() && !strings.Contains(cmd.Use, " ") {
+			return // a group
 		}
 		fmt.Fprintf(&b, "- `%s`: %s\n", strings.TrimSuffix(cmd.UseLine(), " [flags]"), cmd.Short)
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {

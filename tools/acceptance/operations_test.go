@@ -60,6 +60,7 @@ func operations() []operation {
 		{"retrySyncs", http.MethodPost, "/v1/sync/retry", map[string]any{}},
 		{"listAudit", http.MethodGet, "/v1/audit", nil},
 		{"getAuditHead", http.MethodGet, "/v1/audit/head", nil},
+		{"getBackup", http.MethodGet, "/v1/backup", nil},
 		{"whoami", http.MethodGet, "/v1/whoami", nil},
 		{"sendMcpMessage", http.MethodPost, "/mcp", mcpInitialize},
 		{"streamMcpSession", http.MethodGet, "/mcp", nil},
