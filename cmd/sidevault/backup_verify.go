@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -33,17 +34,9 @@ func (b *backupFile) addFlags(cmd *cobra.Command) {
 // check checks the backup with the identities of the settings. trusted is the control
 // key's recipient that it must have, "" for any.
 func (b *backupFile) check(ctx context.Context, path string, cfg settings, trusted string) (*vault.CheckedBackup, error) {
-	roots, err := readIdentity(cfg.Identity)
+	outer, roots, err := b.identities(cfg)
 	if err != nil {
 		return nil, err
-	}
-	outer := roots
-	if b.outer != "" {
-		more, err := readIdentity(b.outer)
-		if err != nil {
-			return nil, err
-		}
-		outer = append(slices.Clone(more), roots...)
 	}
 	p := newProgress(b.sh)
 	checked, err := vault.CheckBackup(ctx, vault.BackupCheck{
@@ -76,7 +69,7 @@ func (b *backupFile) explain(ctx context.Context, path string, cfg settings, err
 	case errors.Is(err, backup.ErrNoIdentity):
 		f.hint = "give an identity that it was made for: --identity FILE, or --backup-identity FILE where it was made with --recipient"
 	case errors.Is(err, vault.ErrBackupRoots):
-		f.hint = "give the identity of one of the vault's root recipients with --identity FILE: that in " + cfg.Identity + " is none"
+		f.hint = "give the identity of one of the vault's root recipients with --identity FILE: that in " + strings.Join(identityFiles(cfg), ", ") + " is none"
 	case errors.Is(err, vault.ErrOtherVault):
 		f.hint = "compare the vault's ID and recipient in " + filepath.Join(cfg.DataDir, trustFile) + ", or leave --data-dir out if the backup is of another vault"
 	case errors.Is(err, backup.ErrDamaged), errors.Is(err, backup.ErrNotBackup):

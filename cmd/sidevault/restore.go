@@ -163,8 +163,10 @@ func (o *vaultRestoreOptions) tell(cfg settings, b *vault.CheckedBackup, r migra
 	if scheme, _ := open.Scheme(o.backend); scheme != open.Bbolt || o.backend != open.Bbolt+"://"+filepath.Join(cfg.DataDir, vaultFile) {
 		serve += " --backend " + quoted(open.Redact(o.backend))
 	}
-	if cfg.Identity != filepath.Join(cfg.DataDir, identityFile) {
-		serve += " --identity " + quoted(cfg.Identity)
+	for _, path := range identityFiles(cfg) {
+		if path != filepath.Join(cfg.DataDir, identityFile) {
+			serve += " --identity " + quoted(path)
+		}
 	}
 	_, err := fmt.Fprintf(o.sh.out, `Restored the vault %s as of %s: %s and %s.
 
