@@ -97,6 +97,9 @@ func start(ctx context.Context, sh *shell, cfg settings, dev bool) (s *sidecar, 
 	if s.callers, err = openCallers(ctx, cfg, s.vault, s.plugins.owns, log); err != nil {
 		return nil, s.abandon(err)
 	}
+	if s.backups, err = startBackups(cfg.Backups, s.vault, log, registry); err != nil {
+		return nil, s.abandon(err)
+	}
 	if s.listeners, err = listen(ctx, cfg); err != nil {
 		return nil, s.abandon(err)
 	}

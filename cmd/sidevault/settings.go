@@ -43,6 +43,7 @@ type settings struct {
 	PluginDir       string
 	Sandbox         host.Sandbox
 	Programs        []programSpec
+	Backups         backupPlan
 	CacheSize       int
 	MaxStale        time.Duration
 

@@ -47,6 +47,7 @@ type sidecar struct {
 	dev         *devVault     // nil unless it is one
 	closing     chan struct{} // closed when the shutdown begins
 	tools       *mcp.Server
+	backups     *backups // nil unless the settings want some
 }
 
 func newHTTPServer(s *sidecar, registry *prometheus.Registry) *http.Server {
@@ -82,6 +83,7 @@ func (s *sidecar) abandon(err error) error {
 // close closes the vault, which calls no plugin from then on, and ends the plugins.
 func (s *sidecar) close(ctx context.Context) error {
 	var err error
+	s.backups.close()
 	if s.vault != nil {
 		err = s.opened.close(ctx)
 	}

@@ -36,7 +36,7 @@ type setting struct {
 }
 
 func table() []setting {
-	return slices.Concat(coreSettings(), callerSettings(), pluginSettings())
+	return slices.Concat(coreSettings(), callerSettings(), pluginSettings(), backupTable())
 }
 
 func coreSettings() []setting {
