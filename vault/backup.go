@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -76,8 +77,19 @@ func (v *Vault) aloneIn(ctx context.Context, org Org) error {
 func (v *Vault) BackupStorage(ctx context.Context, source string, w io.Writer, o BackupOptions) (done BackedUp, err error) {
 	a := &attempt{v: v, entry: systemEntry(ActionBackup, targetVault, v.header.ID)}
 	a.entry.Source = source
+	a.entry.Org = v.onlyOrg(ctx)
 	defer func() { err = a.close(ctx, err) }()
 	return v.backup(ctx, a, w, o)
+}
+
+// onlyOrg returns the slug of the org, "" where there are several: what is about the
+// vault is then nobody's in particular.
+func (v *Vault) onlyOrg(ctx context.Context) (slug string) {
+	page, err := v.backend.List(ctx, "org/", "", 2)
+	if err != nil || len(page) != 1 {
+		return ""
+	}
+	return strings.TrimPrefix(page[0].Key, "org/")
 }
 
 // backupDoc is what storage keeps of the last backup. Its commits are also the marks

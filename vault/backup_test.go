@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 
@@ -108,7 +109,7 @@ func TestBackupHoldsEverything(t *testing.T) {
 func TestBackupUnderWrites(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, vault.Options{KeepVersions: 3})
-	const writers, backups = 4, 5
+	const writers, backups = 4, 4
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var wg sync.WaitGroup
@@ -140,6 +141,7 @@ func TestBackupUnderWrites(t *testing.T) {
 // churn sets and removes, one slot hot and others cold.
 func (f *fixture) churn(ctx context.Context, w int) {
 	for i := 0; ctx.Err() == nil; i++ {
+		time.Sleep(time.Duration(rand.IntN(400)) * time.Microsecond)
 		name := "hot"
 		if i%4 != 0 {
 			name = fmt.Sprint("cold-", w, "-", rand.IntN(40))

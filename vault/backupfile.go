@@ -60,6 +60,7 @@ type CheckedBackup struct {
 	control *seal.Key
 	keys    map[string][]*seal.Key // by segment
 	slots   map[string]seal.Place  // of credentials, by ORG/ID
+	orgs    []string               // slugs
 }
 
 // CheckBackup reads a backup to its end and checks all there is to check: the file's
@@ -249,6 +250,8 @@ func (b *CheckedBackup) sound(r backends.Record) bool {
 		return errors.Is(err, seal.ErrNoIdentity) || err == nil && b.names(rest, k.Recipient())
 	case "cred":
 		return b.place(r.Key, r.Value)
+	case "org":
+		b.orgs = append(b.orgs, rest)
 	}
 	_, err := b.control.Verify(r.Key, r.Value)
 	return err == nil
@@ -310,7 +313,10 @@ func (b *CheckedBackup) soundRecord(r backends.Record, rest string) bool {
 // backup it came from.
 func (b *CheckedBackup) RestoreEntry(now time.Time) ([]byte, error) {
 	e := systemEntry(ActionRestoreVault, targetVault, b.Header.Vault)
-	e.Outcome, e.Time = OutcomeSuccess, now.UTC().Format(TimeFormat)
+	if len(b.orgs) == 1 {
+		e.Org = b.orgs[0]
+	}
+	e.Time = now.UTC().Format(TimeFormat)
 	e.Metadata = map[string]any{
 		"backup_of": b.Header.CreatedAt.UTC().Format(TimeFormat), "head": b.End.Head.Seq, "records": b.Records, "damaged": len(b.Damaged),
 	}

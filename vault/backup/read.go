@@ -47,11 +47,15 @@ func NewReader(r io.Reader, identities ...age.Identity) (*Reader, error) {
 	if _, none := errors.AsType[*age.NoIdentityMatchError](err); none {
 		return nil, ErrNoIdentity
 	}
+	if errors.Is(err, seal.ErrPlugin) {
+		return nil, err
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w, or it is damaged: age says: %w", ErrNotBackup, err)
+		// age quotes what it could not read, which may be any bytes.
+		return nil, fmt.Errorf("%w, or its beginning is damaged: it is no age file", ErrNotBackup)
 	}
 	out := &Reader{lines: bufio.NewScanner(plain), sum: sha256.New()}
-	out.lines.Buffer(make([]byte, 0, 64<<10), maxLine)
+	out.lines.Buffer(make([]byte, 0, 16<<10), maxLine)
 	out.lines.Split(wholeLines)
 	first, err := out.next()
 	if err != nil {
