@@ -1,0 +1,35 @@
+package main
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var shellBlock = regexp.MustCompile("(?s)```sh\n(.*?)```")
+
+// What sidevault recover prints is what docs/recovery.md says.
+func TestRecipesAreThoseOfTheDocument(t *testing.T) {
+	sections := map[string]string{}
+	for _, s := range strings.Split(readFile(t, "../../docs/recovery.md"), "\n## ")[1:] {
+		title, body, _ := strings.Cut(s, "\n")
+		for _, m := range shellBlock.FindAllStringSubmatch(body, -1) {
+			sections[title] += m[1]
+		}
+	}
+	for title, recipe := range map[string]string{
+		"With the bbolt command alone": recipeFile, "From a backup": recipeBackup, "Everything in a backup": recipeAll,
+	} {
+		if sections[title] != recipe {
+			t.Errorf("%s: the document has another recipe", title)
+		}
+	}
+}
+
+func TestRecover(t *testing.T) {
+	t.Parallel()
+	sidevault(t, "recover").wants(t, exitUsage, "INTEGRATION or --backup is missing")
+	sidevault(t, "recover", "sftp", "--data-dir", "/srv/it's").wants(t, exitOK, `data='/srv/it'\''s'`, "environment=@shared", "bbolt get")
+	sidevault(t, "recover", "sftp", "-e", "staging", "--backup", "/b.age", "--identity", "/id").wants(t, exitOK, "backup=/b.age", "identity=/id", "environment=staging")
+	sidevault(t, "recover", "--backup", "/b.age").wants(t, exitOK, "credentials.jsonl")
+}
