@@ -100,7 +100,13 @@ func (v *Vault) Rotate(ctx context.Context, scope envs.Scope, progress func(Rota
 	if err := a.startRotation(ctx, scope); err != nil {
 		return a.close(ctx, err)
 	}
-	return v.rotator.run(backends.Fresh(ctx), scope, progress)
+	if err := v.rotator.run(backends.Fresh(ctx), scope, progress); err != nil {
+		return err
+	}
+	if r, err := v.rotation(backends.Fresh(ctx), scope); err != nil || !r.Running {
+		return err
+	}
+	return errorf(BackendUnavailable, "Another process is rotating the key of %s", scope).detailed("wait until it ends, or for %s after it was killed", rotationLease)
 }
 
 func (v *Vault) beginRotation(c Caller, action string, scope envs.Scope) (*attempt, error) {

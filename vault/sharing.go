@@ -219,7 +219,7 @@ func (v *Vault) rewrap(ctx context.Context, c readerChange) ([]rewrapped, error)
 		k.doc.Readers = readers
 		r := rewrapped{scopeKey: k, file: files[path]}
 		if r.file.Value, err = k.WrapFor(readers); err != nil {
-			return nil, errorf(InvalidRequest, "The key of %s cannot be wrapped for its recipients", k.segment).detailed("%s", err).because(err)
+			return nil, errorf(InvalidRequest, "The key of %s cannot be wrapped for its recipients", k.segment).detailed("%s; nothing was changed", err)
 		}
 		keys = append(keys, r)
 	}

@@ -225,6 +225,26 @@ func send[T any](ctx context.Context, c *Client, method string, body any, path .
 	return fetch[T](ctx, c, call{method: method, path: path, body: encoded})
 }
 
+// StartRotation gives an environment a new key, and returns while its records are
+// sealed anew; nil is the scope that all environments share. One that is under way
+// goes on.
+func (c *Client) StartRotation(ctx context.Context, environment *string) (wire.Envelope[wire.Rotation], error) {
+	return fetch[wire.Envelope[wire.Rotation]](ctx, c, call{method: http.MethodPost, path: rotation(environment)})
+}
+
+// Rotation says how far the rotation of an environment's key is.
+func (c *Client) Rotation(ctx context.Context, environment *string) (wire.Envelope[wire.Rotation], error) {
+	return fetch[wire.Envelope[wire.Rotation]](ctx, c, call{method: http.MethodGet, path: rotation(environment)})
+}
+
+func rotation(environment *string) []string {
+	name := "@shared"
+	if environment != nil {
+		name = *environment
+	}
+	return []string{"v1", "environments", name, "rotation"}
+}
+
 // Environments returns the environments that the token's grant covers.
 func (c *Client) Environments(ctx context.Context) (wire.Page[wire.Environment], error) {
 	return fetch[wire.Page[wire.Environment]](ctx, c, call{method: http.MethodGet, path: []string{"v1", "environments"}})

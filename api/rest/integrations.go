@@ -104,7 +104,7 @@ func (s *server) updateIntegration(r *request) (answer, error) {
 func (s *server) listEnvironments(r *request) (answer, error) {
 	var list []wire.Environment
 	for _, e := range s.vault.Environments(r.ctx(), r.caller) {
-		out := wire.Environment{Name: e.Name, Protected: e.Protected, KeyHeld: e.KeyHeld}
+		out := wire.Environment{Name: e.Name, Protected: e.Protected, KeyHeld: e.KeyHeld, Recipients: e.Readers}
 		if e.Parent != "" {
 			out.Parent = &e.Parent
 		}

@@ -24,6 +24,7 @@ func (s *server) routes() []route {
 		slot        = integration + "/credentials"
 		credential  = "/credentials/:integration"
 		byID        = credential + "/:id"
+		rotation    = "/environments/:environment/rotation"
 	)
 	return []route{
 		{http.MethodGet, "/integrations", []string{"category", "environment", "configured"}, false, s.listIntegrations},
@@ -50,6 +51,8 @@ func (s *server) routes() []route {
 		{http.MethodGet, byID + "/usage", nil, false, s.showUsage},
 		{http.MethodGet, "/watch", nil, false, s.watch},
 		{http.MethodGet, "/environments", nil, false, s.listEnvironments},
+		{http.MethodPost, rotation, nil, false, s.startRotation},
+		{http.MethodGet, rotation, nil, false, s.showRotation},
 		{http.MethodGet, "/keys", nil, false, s.listKeys},
 		{http.MethodPost, "/keys", nil, false, s.createKey},
 		{http.MethodDelete, "/keys/:id", nil, false, s.revokeKey},

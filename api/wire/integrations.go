@@ -58,4 +58,20 @@ type Environment struct {
 	Parent    *string `json:"parent"`
 	Protected bool    `json:"protected"`
 	KeyHeld   bool    `json:"keyHeld"` // this host can read and set credentials there
+	// Recipients can open the environment's key; admins see them.
+	Recipients []string `json:"recipients,omitempty"`
+}
+
+// Rotation is how far the rotation of an environment's key is. The members from
+// StartedAt on are of one that is running.
+type Rotation struct {
+	Environment *string  `json:"environment"`
+	Running     bool     `json:"running"`
+	Key         int      `json:"key"`       // number of the newest key
+	Recipient   string   `json:"recipient"` // its public half
+	StartedAt   *Time    `json:"startedAt,omitempty"`
+	StartedBy   *Actor   `json:"startedBy,omitempty"`
+	Done        int      `json:"done,omitzero"`     // credentials that are sealed anew
+	Total       int      `json:"total,omitzero"`    // of so many
+	Damaged     []string `json:"damaged,omitempty"` // records that no key opens, with which it cannot end
 }

@@ -78,7 +78,7 @@ func (o *backupOptions) take(ctx context.Context, cmd *cobra.Command, to io.Writ
 	if err != nil {
 		return 0, err
 	}
-	n, err := c.Backup(ctx, &counting{to: to, show: func(n int64) { p.show("Received %d KiB", n>>10) }}, o.recipients...)
+	n, err := c.Backup(ctx, &meter{to: to, show: func(n int64) { p.show("Received %d KiB", n>>10) }}, o.recipients...)
 	return n, explainBackup(err)
 }
 
@@ -99,21 +99,21 @@ func (o *backupOptions) fromStorage(ctx context.Context, cmd *cobra.Command, to 
 	if err != nil {
 		return 0, err
 	}
-	w := &counting{to: to}
+	w := &meter{to: to}
 	_, err = v.vault.BackupStorage(ctx, "cli", w, vault.BackupOptions{Recipients: o.recipients, Progress: func(at vault.BackupProgress) {
 		p.show("Wrote %d records and %d audit entries", at.Records, at.Entries)
 	}})
 	return w.n, firstOf(err, v.close(context.WithoutCancel(ctx)))
 }
 
-// counting counts what passes it.
-type counting struct {
+// meter counts what passes it.
+type meter struct {
 	to   io.Writer
 	n    int64
 	show func(int64)
 }
 
-func (c *counting) Write(p []byte) (int, error) {
+func (c *meter) Write(p []byte) (int, error) {
 	n, err := c.to.Write(p)
 	if c.n += int64(n); c.show != nil {
 		c.show(c.n)

@@ -4,12 +4,13 @@ import "filippo.io/age"
 
 // identities returns those that open the backup, and those that open the vault in it.
 func (b *backupFile) identities(cfg settings) (outer, roots []age.Identity, err error) {
-	if roots, err = readIdentity(cfg.Identity); err != nil || b.outer == "" {
+	if roots, err = cfg.rootIdentities(); err != nil || b.outer == "" {
 		return roots, roots, err
 	}
-	outer, err = readIdentity(b.outer)
+	p := passphrases{sh: b.sh, fd: noDescriptor}
+	outer, err = readIdentity(b.outer, p.prompts(b.outer))
 	return append(outer, roots...), roots, err
 }
 
 // identityFiles returns the paths of the host's identities.
-func identityFiles(cfg settings) []string { return []string{cfg.Identity} }
+func identityFiles(cfg settings) []string { return cfg.Identities }

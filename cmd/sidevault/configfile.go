@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
+	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault/suggest"
 )
 
@@ -197,6 +198,10 @@ func (r *configReader) setting(s setting, tk *token.Token, v ast.Node) {
 		return
 	}
 	list, ok := v.(*ast.SequenceNode)
+	if text, single := v.(*ast.StringNode); single && s.orOne {
+		r.file.values[s.key] = []string{r.resolve(s, text.Value)}
+		return
+	}
 	if !ok {
 		r.fail(tk, "%s: a list is expected, as in [a, b]", s.key)
 		return
@@ -250,41 +255,51 @@ func (r *configReader) scalar(key string, tk *token.Token, v ast.Node) (string, 
 	return "", false
 }
 
-const environmentsKey = "environments"
+const (
+	environmentsKey = "environments"
+	recipientsKey   = "recipients"
+)
 
-// environment reads {name, parent, protected} and returns it as the flag spells
-// it.
+// environment reads {name, parent, protected, recipients} and returns it as the flag
+// spells it.
 func (r *configReader) environment(n ast.Node) string {
-	var name, parent string
-	var protected bool
+	var e envs.Environment
 	for it := n.(ast.MapNode).MapRange(); it.Next(); {
 		tk := it.Key().GetToken()
+		if tk.Value == recipientsKey {
+			e.Recipients = r.texts(recipientsKey, tk, it.Value())
+			continue
+		}
 		text, ok := r.scalar(tk.Value, tk, it.Value())
 		switch {
 		case !ok:
 		case strings.ContainsAny(text, ":,"):
 			r.fail(tk, "%s: %q is not a name", tk.Value, text)
 		case tk.Value == "name":
-			name = text
+			e.Name = text
 		case tk.Value == "parent":
-			parent = text
+			e.Parent = text
 		case tk.Value == protectedMark && (text == "true" || text == "false"):
-			protected = text == "true"
+			e.Protected = text == "true"
 		case tk.Value == protectedMark:
 			r.fail(tk, "protected: true or false is expected")
 		default:
-			r.fail(tk, "unknown key %q%s", tk.Value, suggest.Hint(tk.Value, []string{"name", "parent", protectedMark}))
+			r.fail(tk, "unknown key %q%s", tk.Value, suggest.Hint(tk.Value, []string{"name", "parent", protectedMark, recipientsKey}))
 		}
 	}
-	return spellEnvironment(name, parent, protected)
+	return spellEnvironment(e)
 }
 
-func spellEnvironment(name, parent string, protected bool) string {
-	if parent != "" {
-		name += ":" + parentMark + parent
+func spellEnvironment(e envs.Environment) string {
+	text := e.Name
+	if e.Parent != "" {
+		text += ":" + parentMark + e.Parent
 	}
-	if protected {
-		name += ":" + protectedMark
+	if e.Protected {
+		text += ":" + protectedMark
 	}
-	return name
+	for _, r := range e.Recipients {
+		text += ":" + recipientMark + r
+	}
+	return text
 }

@@ -26,8 +26,10 @@ import (
 type creation struct {
 	dir          string
 	storage      storageURL // bbolt's file is in dir
-	identity     string     // "": a new one, in dir
+	identity     string     // paths of the identity files; "": a new one, in dir
+	ids          []age.Identity
 	recovery     []string
+	postQuantum  bool
 	adminKeyFile string // "": the admin key goes to no file
 	adminEmail   string
 	org          string
@@ -226,18 +228,15 @@ func (c creation) files() []string {
 
 // build makes the files in the draft directory and proves that they fit.
 func (c creation) build(ctx context.Context, draft string) (created, error) {
-	identity := c.identity
+	identity, ids := c.identity, c.ids
 	if identity == "" {
 		identity = filepath.Join(draft, identityFile)
-		if err := writeIdentity(identity); err != nil {
+		var err error
+		if ids, err = writeIdentity(identity, c.postQuantum); err != nil {
 			return created{}, err
 		}
 	}
-	ids, err := readIdentity(identity)
-	if err != nil {
-		return created{}, err
-	}
-	roots, err := rootRecipients(ids, c.recovery)
+	roots, err := rootRecipients(ids, c.recovery, c.postQuantum)
 	if err != nil {
 		return created{}, err
 	}
@@ -279,7 +278,7 @@ func (c creation) fill(ctx context.Context, draft string, ids []age.Identity, ro
 // the environments' keys and proves that the identity opens them.
 func (c creation) initialise(ctx context.Context, b backends.Backend, ids []age.Identity, roots []string) (vault.Initialised, error) {
 	made, err := vault.Init(ctx, vault.InitConfig{
-		Backend: b, Roots: roots, Envs: c.envs, Org: c.org, AdminName: "admin", AdminEmail: c.adminEmail,
+		Backend: b, Roots: roots, Envs: c.envs, Org: c.org, PostQuantum: c.postQuantum, AdminName: "admin", AdminEmail: c.adminEmail,
 	})
 	if err != nil {
 		return vault.Initialised{}, err
@@ -305,41 +304,61 @@ func (c creation) install(draft string, u *undo) error {
 }
 
 // writeIdentity makes an identity file as age-keygen does.
-func writeIdentity(path string) error {
-	id, err := age.GenerateX25519Identity()
+func writeIdentity(path string, postQuantum bool) ([]age.Identity, error) {
+	var id age.Identity
+	var err error
+	if postQuantum {
+		id, err = age.GenerateHybridIdentity()
+	} else {
+		id, err = age.GenerateX25519Identity()
+	}
 	if err != nil {
-		return err
+		return nil, err
+	}
+	recipient, err := seal.RecipientOf(id)
+	if err != nil {
+		return nil, err
 	}
 	var file bytes.Buffer
-	fmt.Fprintf(&file, "# created: %s\n# public key: %s\n%s\n", time.Now().Format(time.RFC3339), id.Recipient(), id)
+	fmt.Fprintf(&file, "# created: %s\n# public key: %s\n%s\n", time.Now().Format(time.RFC3339), recipient, id)
 	defer clear(file.Bytes())
-	return writePrivate(path, file.Bytes())
+	return []age.Identity{id}, writePrivate(path, file.Bytes())
 }
 
-// rootRecipients returns the recipients of the identities and of the recovery
-// keys. age does not mix hybrid recipients with others in one file.
-func rootRecipients(ids []age.Identity, recovery []string) ([]string, error) {
+// rootRecipients returns the recipients of the identities and those that are named
+// besides, which one age file can be encrypted to.
+func rootRecipients(ids []age.Identity, more []string, postQuantum bool) ([]string, error) {
 	var roots []string
 	for _, id := range ids {
 		r, err := seal.RecipientOf(id)
-		if err != nil {
-			return nil, err
+		if err != nil && len(more) == 0 {
+			return nil, usagef("%s", err).hinted("or name it with --recipient")
 		}
-		roots = append(roots, r)
+		if err == nil && !slices.Contains(roots, r) {
+			roots = append(roots, r)
+		}
 	}
-	for _, r := range recovery {
+	for _, r := range more {
 		if _, err := seal.ParseRecipient(r); err != nil {
-			return nil, usagef("--recovery-recipient: %s", err).hinted("age-keygen -y IDENTITY prints the recipient of an identity file")
+			return nil, usagef("--recipient: %s", err).hinted("age-keygen -y IDENTITY prints the recipient of an identity file")
 		}
 		if !slices.Contains(roots, r) {
 			roots = append(roots, r)
 		}
 	}
-	hybrid := func(r string) bool { return strings.HasPrefix(r, "age1pq1") }
-	other := func(r string) bool { return !hybrid(r) }
-	if slices.ContainsFunc(roots, hybrid) && slices.ContainsFunc(roots, other) {
-		return nil, usagef("post-quantum recipients (age1pq1...) and others (age1...) cannot be mixed in one age file").
-			hinted("give identities and recovery recipients of one kind")
+	if err := seal.Usable(roots); err != nil {
+		return nil, usagef("%s", err).hinted("give identities and recipients of one kind")
+	}
+	if !postQuantum {
+		return roots, nil
+	}
+	probe, err := age.GenerateHybridIdentity()
+	if err != nil {
+		return nil, err
+	}
+	if seal.Usable(append([]string{probe.Recipient().String()}, roots...)) != nil {
+		return nil, usagef("with --post-quantum every identity and recipient is a hybrid one (age1pq1...)").
+			hinted("age-keygen -pq makes one")
 	}
 	return roots, nil
 }

@@ -128,7 +128,7 @@ func (o *exportOptions) tell(cfg settings, raw vault.RawExport) error {
 	fmt.Fprintf(&b, "Wrote %s, version %d, to %s.\n\nTo open it with the age command alone:\n\n",
 		describe(c.Slot.Integration, c.Slot.Scope.Ptr(), c.Slot.Name), c.Version, strings.Join(paths, " and "))
 	for i, key := range paths[1:] {
-		fmt.Fprintf(&b, "  age -d -i %s %s %s key.txt\n", quoted(cfg.Identity), quoted(key), [2]string{">", ">>"}[min(i, 1)])
+		fmt.Fprintf(&b, "  age -d %s %s %s key.txt\n", identityFlags("-i", cfg.Identities), quoted(key), [2]string{">", ">>"}[min(i, 1)])
 	}
 	fmt.Fprintf(&b, "  age -d -i key.txt %s\n  rm key.txt\n", quoted(paths[0]))
 	_, err := fmt.Fprint(o.sh.out, b.String())

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -12,6 +13,7 @@ import (
 
 type initOptions struct {
 	recovery     []string
+	postQuantum  bool
 	adminKeyFile string
 	adminEmail   string
 	org          string
@@ -36,6 +38,8 @@ a copy of these two files. A storage that holds a vault is left alone.`,
 	}
 	flags := cmd.Flags()
 	addSettings(flags, append(storageKeys(), environmentsKey)...)
+	flags.StringArrayVar(&o.recovery, "recipient", nil, "`recipient` that can open every key too: age1..., ssh-ed25519 ..., ssh-rsa ...; repeat it for more")
+	flags.BoolVar(&o.postQuantum, "post-quantum", false, "make hybrid keys, which withstand quantum computers, throughout")
 	flags.StringArrayVar(&o.recovery, "recovery-recipient", nil, "age `recipient` that can open the vault too; repeat it for more")
 	flags.StringVar(&o.adminKeyFile, "admin-key-file", "", "write the admin key to this new `file` instead of printing it")
 	flags.StringVar(&o.adminEmail, "admin-email", "", "e-mail `address` of who answers for the admin key")
@@ -72,11 +76,15 @@ func (o initOptions) creation(cfg settings) (creation, error) {
 			hinted("give --data-dir the directory of the file")
 	}
 	c := creation{
-		dir: cfg.DataDir, storage: cfg.Storage, recovery: o.recovery,
+		dir: cfg.DataDir, storage: cfg.Storage, recovery: o.recovery, postQuantum: o.postQuantum,
 		adminKeyFile: o.adminKeyFile, adminEmail: o.adminEmail, org: o.org, envs: cfg.Environments,
 	}
-	if cfg.given["identity"] {
-		c.identity = cfg.Identity
+	if cfg.given[identityKey] {
+		ids, err := cfg.rootIdentities()
+		if err != nil {
+			return creation{}, err
+		}
+		c.identity, c.ids = strings.Join(cfg.Identities, ","), ids
 	}
 	return c, nil
 }
@@ -112,7 +120,7 @@ func (o initOptions) tell(sh *shell, cfg settings, c creation, made created) err
 	}
 	serve := "sidevault serve --data-dir " + quoted(c.dir)
 	if c.identity != "" {
-		serve += " --identity " + quoted(made.identity)
+		serve += " " + identityFlags("--identity", cfg.Identities)
 	}
 	if cfg.file != "" {
 		serve += " --config " + quoted(cfg.file)

@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"strings"
 
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/backends/open"
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault"
 	"github.com/sidevault/sidevault/vault/catalog"
+	"github.com/sidevault/sidevault/vault/seal"
 )
 
 // opened is a vault with the storage that it is in.
@@ -37,7 +39,7 @@ func openVault(ctx context.Context, cfg settings, c vault.Catalog, o vault.Optio
 	if err := cfg.checkDataDir(); err != nil {
 		return opened{}, err
 	}
-	ids, err := readIdentity(cfg.Identity)
+	ids, err := cfg.rootIdentities()
 	if err != nil {
 		return opened{}, cfg.copied(err)
 	}
@@ -97,7 +99,9 @@ func explainOpen(cfg settings, err error) error {
 	case errors.Is(err, vault.ErrNotVault):
 		f.hint = "sidevault init --data-dir DIR, with the path of a new directory"
 	case errors.Is(err, vault.ErrWrongRoot):
-		f.hint = "give the identity file that it was made with: " + cfg.Identity + " is another; --identity FILE"
+		f.hint = "give an identity file that it was made or shared for: " + strings.Join(cfg.Identities, ", ") + " is another; --identity FILE"
+	case errors.Is(err, seal.ErrPlugin):
+		f.hint = "put the plugin's program into a directory of PATH, or name another identity with --identity FILE"
 	case errors.Is(err, vault.ErrUntrusted) && cfg.Storage.shared():
 		f.hint = "look at the URL of the storage, or copy " + trust + " anew from a host that you trust and that serves this vault"
 	case errors.Is(err, vault.ErrUntrusted):

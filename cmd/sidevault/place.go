@@ -89,7 +89,7 @@ func missing(format string, args ...any) *failure {
 const maxIdentityFile = 64 << 10
 
 // readIdentity returns the root identities in a file.
-func readIdentity(path string) ([]age.Identity, error) {
+func readIdentity(path string, ask seal.Prompts) ([]age.Identity, error) {
 	const what = "identity file"
 	data, err := readPrivate(what, path, maxIdentityFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -100,7 +100,13 @@ func readIdentity(path string) ([]age.Identity, error) {
 		return nil, err
 	}
 	defer clear(data)
-	ids, err := seal.ParseIdentities(data)
+	ids, err := seal.ReadIdentities(data, ask)
+	if _, said := errors.AsType[*failure](err); said {
+		return nil, err
+	}
+	if errors.Is(err, seal.ErrPassphrase) {
+		return nil, failf(exitDenied, "%s %s", what, path).because(err).hinted("nothing was changed; try again")
+	}
 	if err != nil {
 		return nil, failf(exitError, "%s %s", what, path).because(err).hinted("name an age identity file with --identity")
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -40,4 +41,40 @@ func (p *progress) end() {
 	if p.drawn {
 		fmt.Fprint(p.w, "\r\x1b[K")
 	}
+}
+
+// bar is a progress line of something whose end is known, with its rate and the time
+// that is left.
+type bar struct {
+	*progress
+	what    string
+	started time.Time
+	first   int // how much was done when it was first told
+	told    bool
+}
+
+func newBar(sh *shell, what string) *bar {
+	return &bar{progress: newProgress(sh), what: what, started: time.Now()}
+}
+
+const barWidth = 24
+
+// set says how much is done.
+func (b *bar) set(done, total int) {
+	if !b.told {
+		b.first, b.told, b.started = done, true, time.Now()
+	}
+	if total <= 0 {
+		b.show("%s", b.what)
+		return
+	}
+	done = min(done, total)
+	filled := barWidth * done / total
+	line := fmt.Sprintf("%s [%s%s] %d of %d (%d%%)", b.what, strings.Repeat("#", filled), strings.Repeat(".", barWidth-filled), done, total, 100*done/total)
+	if passed := time.Since(b.started); done > b.first && passed > 0 {
+		rate := float64(done-b.first) / passed.Seconds()
+		left := time.Duration(float64(total-done) / rate * float64(time.Second))
+		line += fmt.Sprintf(", %.0f/s, %s left", rate, left.Round(time.Second))
+	}
+	b.show("%s", line)
 }

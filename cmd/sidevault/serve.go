@@ -54,6 +54,12 @@ func serve(ctx context.Context, sh *shell, read func() (settings, error), dev bo
 	if err := harden(); err != nil {
 		return err
 	}
+	if !dev {
+		// A passphrase may be asked for, which takes the input.
+		if _, err := cfg.rootIdentities(); err != nil {
+			return err
+		}
+	}
 	if err := closeInput(); err != nil {
 		return err
 	}
@@ -113,7 +119,7 @@ func (s *sidecar) open(ctx context.Context, registry *prometheus.Registry, metri
 	registry.MustRegister(s.storage.collectors()...)
 	options := vault.Options{
 		ReadAudit: s.cfg.ReadAudit, KeepVersions: s.cfg.KeepVersions, Logger: s.log, Metrics: metrics, Plugins: s.plugins.port(),
-		Exclusive: !s.cfg.Storage.shared(),
+		Exclusive: !s.cfg.Storage.shared(), Follow: true,
 	}
 	if s.cfg.Storage.shared() && s.cfg.MaxStale > 0 {
 		options.Stale, options.ReadGrace = s.storage.stale, s.cfg.MaxStale

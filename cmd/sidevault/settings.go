@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"filippo.io/age"
 	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/providers/env/v2"
 	"github.com/knadh/koanf/providers/posflag"
@@ -26,7 +27,8 @@ import (
 type settings struct {
 	DataDir         string
 	Storage         storageURL
-	Identity        string
+	Identities      []string // files
+	PassphraseFD    int      // noDescriptor: none
 	Listen          []address
 	SocketMode      fs.FileMode
 	Environments    *envs.Tree
@@ -49,7 +51,9 @@ type settings struct {
 
 	backendFile string // the file that Storage was read from, "" for none
 
-	file  string          // the configuration file, "" for none
+	file  string // the configuration file, "" for none
+	sh    *shell
+	roots []age.Identity  // of Identities, once they are read
 	given map[string]bool // keys that a file, a variable or a flag set
 }
 
@@ -72,7 +76,8 @@ func (s setting) variable() string {
 func addSettings(flags *pflag.FlagSet, keys ...string) {
 	flags.String(configFlag, "", "read settings from the YAML `file` ("+configVariable+")")
 	for _, s := range table() {
-		if s.fileOnly || len(keys) > 0 && !slices.Contains(keys, s.key) {
+		wanted := len(keys) == 0 || slices.Contains(keys, s.key) || s.key == passphraseKey && slices.Contains(keys, identityKey)
+		if s.fileOnly || !wanted {
 			continue
 		}
 		help := fmt.Sprintf("%s (%s)", s.help, s.variable())
@@ -106,7 +111,7 @@ func loadSettings(flags *pflag.FlagSet, sh *shell) (settings, error) {
 	if err := merged.Merge(given); err != nil {
 		return settings{}, err
 	}
-	cfg := settings{file: path, given: map[string]bool{}}
+	cfg := settings{file: path, sh: sh, given: map[string]bool{}}
 	for _, s := range table() {
 		cfg.given[s.key] = given.Exists(s.key)
 		if err := s.apply(&cfg, values(merged, s)); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,8 +62,8 @@ trusted-proxies: [127.0.0.1, 10.0.0.0/8]
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.DataDir != "/var/lib/sidevault" || cfg.Identity != "/var/lib/sidevault/identity.txt" {
-		t.Errorf("paths: %q, %q", cfg.DataDir, cfg.Identity)
+	if cfg.DataDir != "/var/lib/sidevault" || !slices.Equal(cfg.Identities, []string{"/var/lib/sidevault/identity.txt"}) {
+		t.Errorf("paths: %q, %q", cfg.DataDir, cfg.Identities)
 	}
 	if e, _ := cfg.Environments.Lookup("preview"); e.Parent != "development" {
 		t.Errorf("preview: %+v", e)

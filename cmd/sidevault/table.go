@@ -16,6 +16,7 @@ import (
 
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault"
+	"github.com/sidevault/sidevault/vault/seal"
 	"github.com/sidevault/sidevault/vault/suggest"
 )
 
@@ -25,6 +26,7 @@ type setting struct {
 	key      string // in YAML; a dot leads into a section
 	def      []string
 	list     bool
+	orOne    bool // a list that may be a single value in a file
 	path     bool // a relative one in a file is relative to that file
 	fileOnly bool // neither a flag nor a variable
 	// item spells a list's mapping as text, where a list may have mappings.
@@ -50,9 +52,12 @@ func coreSettings() []setting {
 		{key: backendFileKey, path: true,
 			help:  "`file` of its owner alone that holds the URL of the storage, in place of backend: for a URL with a password",
 			apply: applyBackendFile},
-		{key: "identity", path: true,
-			help:  "`file` with the age identity of this host; default identity.txt in the data directory",
-			apply: text(func(c *settings) *string { return &c.Identity })},
+		{key: identityKey, list: true, orOne: true, path: true,
+			help:  "`files` with the age identities of this host: of age-keygen, of a plugin, protected by a passphrase, or SSH private keys; default identity.txt in the data directory",
+			apply: func(c *settings, v []string) error { c.Identities = v; return nil }},
+		{key: passphraseKey,
+			help:  "`number` of an open file descriptor with the passphrase of the identity files; without it, the credential " + passphraseCredential + " of systemd, else a prompt",
+			apply: applyPassphraseFD},
 		{key: "listen", list: true, def: []string{defaultListen},
 			help:  "`addresses` to listen on: host:port, or unix:///path.sock",
 			apply: applyListen},
@@ -60,7 +65,7 @@ func coreSettings() []setting {
 			help:  "`mode` of the Unix sockets that are listened on: 0600 (owner), 0660 (and group) or 0666 (every user)",
 			apply: applySocketMode},
 		{key: environmentsKey, list: true, def: defaultEnvironments(), item: (*configReader).environment,
-			help:  "`environments`, as in development,preview:parent=development,production:protected",
+			help:  "`environments`, as in development,preview:parent=development,production:protected; recipient=age1... names who can open its key",
 			apply: applyEnvironments},
 		{key: "catalog", list: true, path: true,
 			help:  "catalog `files` laid over the built-in one; read again on SIGHUP",
@@ -145,7 +150,7 @@ func applyListen(c *settings, v []string) error {
 func defaultEnvironments() []string {
 	var list []string
 	for _, e := range envs.Default() {
-		list = append(list, spellEnvironment(e.Name, e.Parent, e.Protected))
+		list = append(list, spellEnvironment(e))
 	}
 	return list
 }
@@ -153,6 +158,7 @@ func defaultEnvironments() []string {
 const (
 	parentMark    = "parent="
 	protectedMark = "protected"
+	recipientMark = "recipient="
 )
 
 func applyEnvironments(c *settings, v []string) (err error) {
@@ -162,13 +168,19 @@ func applyEnvironments(c *settings, v []string) (err error) {
 		list[i].Name = parts[0]
 		for _, mark := range parts[1:] {
 			parent, isParent := strings.CutPrefix(mark, parentMark)
+			recipient, isRecipient := strings.CutPrefix(mark, recipientMark)
 			switch {
 			case isParent:
 				list[i].Parent = parent
+			case isRecipient:
+				if _, err := seal.ParseRecipient(recipient); err != nil {
+					return fmt.Errorf("environment %q: %w", parts[0], err)
+				}
+				list[i].Recipients = append(list[i].Recipients, recipient)
 			case mark == protectedMark:
 				list[i].Protected = true
 			default:
-				return fmt.Errorf("environment %q: %q is neither %sNAME nor %s", parts[0], mark, parentMark, protectedMark)
+				return fmt.Errorf("environment %q: %q is none of %sNAME, %s and %sage1...", parts[0], mark, parentMark, protectedMark, recipientMark)
 			}
 		}
 	}
@@ -246,9 +258,13 @@ func (c settings) complete() (settings, error) {
 	if c.Storage.scheme == "" {
 		c.Storage = fileStorage(filepath.Join(dir, vaultFile))
 	}
-	if c.Identity == "" {
-		c.Identity = filepath.Join(dir, identityFile)
+	if len(c.Identities) == 0 {
+		c.Identities = []string{filepath.Join(dir, identityFile)}
 	}
-	c.Identity, err = filepath.Abs(c.Identity)
-	return c, err
+	for i, path := range c.Identities {
+		if c.Identities[i], err = filepath.Abs(path); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
 }

@@ -64,6 +64,8 @@ var access = map[string][kindsOfCallers]int{
 	"GET /v1/credentials/{integration}/{id}/usage":         {401, 401, 401, 403, 403, 403, 404, 403, 200},
 	"GET /v1/watch":        {401, 401, 401, 200, 200, 200, 200, 200, 200},
 	"GET /v1/environments": {401, 401, 401, 200, 200, 200, 200, 200, 200},
+	"POST /v1/environments/{environment}/rotation": {401, 401, 401, 403, 403, 403, 202, 403, 202},
+	"GET /v1/environments/{environment}/rotation":  {401, 401, 401, 403, 403, 403, 200, 403, 200},
 	"GET /v1/keys":         {401, 401, 401, 403, 403, 403, 200, 200, 200},
 	"POST /v1/keys":        {401, 401, 401, 403, 403, 403, 201, 403, 201},
 	"DELETE /v1/keys/{id}": {401, 401, 401, 403, 403, 403, 404, 404, 200},
@@ -161,7 +163,7 @@ func (c *company) prepare(route string) cell {
 		grant := map[string]any{"name": name, "scope": "user", "environments": []string{"production"}, "integrations": []string{"*"}}
 		id = createKey(c.admin, grant).ID
 	}
-	out := cell{path: strings.NewReplacer("{integration}", "salesforce", "{id}", id).Replace(path), body: c.body(route, name)}
+	out := cell{path: strings.NewReplacer("{integration}", "salesforce", "{environment}", "production", "{id}", id).Replace(path), body: c.body(route, name)}
 	switch {
 	case strings.HasSuffix(path, "/{integration}/credentials"), strings.HasSuffix(path, "/test"),
 		strings.HasSuffix(path, "credentials/{integration}"), strings.HasSuffix(path, "/details"), path == "/v1/sync":
@@ -184,6 +186,8 @@ func (c *company) body(route, name string) any {
 		return map[string]any{"integrationId": "salesforce", "environment": "production"}
 	case method == http.MethodPatch:
 		return map[string]any{"status": "inactive"}
+	case strings.HasSuffix(path, "/rotation"):
+		return nil
 	case strings.HasSuffix(path, "/rollback"):
 		return map[string]any{"version": 1}
 	case strings.HasSuffix(path, "/{integration}/credentials") && (method == http.MethodPut || method == http.MethodPost):
