@@ -84,7 +84,7 @@ recipient can give them back, so there must be one.` + shareHelp,
 		Args:    o.environments,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.change(cmd, args, func(ctx context.Context, v *vault.Vault, cfg settings, scopes []envs.Scope) error {
-				own, err := ownRecipients(&cfg)
+				own, err := ownRecipients(cfg)
 				if err != nil {
 					return err
 				}
@@ -150,9 +150,6 @@ func (o *shareOptions) change(cmd *cobra.Command, args []string, do func(context
 	if err != nil {
 		return err
 	}
-	if _, err := cfg.rootIdentities(); err != nil {
-		return err
-	}
 	ctx := cmd.Context()
 	opened, err := openOffline(ctx, o.sh, cfg)
 	if err != nil {
@@ -190,7 +187,7 @@ func scopesNamed(v *vault.Vault, names []string) ([]envs.Scope, error) {
 }
 
 // ownRecipients returns the recipients of this host's identities.
-func ownRecipients(cfg *settings) ([]string, error) {
+func ownRecipients(cfg settings) ([]string, error) {
 	ids, err := cfg.rootIdentities()
 	if err != nil {
 		return nil, err

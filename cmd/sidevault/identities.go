@@ -43,9 +43,9 @@ func applyPassphraseFD(c *settings, v []string) error {
 
 // rootIdentities returns the root identities of this host. They are read once: a
 // descriptor with a passphrase can be read no more often.
-func (c *settings) rootIdentities() ([]age.Identity, error) {
-	if c.roots != nil {
-		return c.roots, nil
+func (c settings) rootIdentities() ([]age.Identity, error) {
+	if c.roots != nil && len(*c.roots) > 0 {
+		return *c.roots, nil
 	}
 	p := passphrases{sh: c.sh, fd: c.PassphraseFD}
 	var ids []age.Identity
@@ -56,7 +56,9 @@ func (c *settings) rootIdentities() ([]age.Identity, error) {
 		}
 		ids = append(ids, more...)
 	}
-	c.roots = ids
+	if c.roots != nil {
+		*c.roots = ids
+	}
 	return ids, nil
 }
 

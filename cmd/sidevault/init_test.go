@@ -92,7 +92,7 @@ func TestInitRefuses(t *testing.T) {
 		"no parent":       {[]string{"--data-dir", filepath.Join(base, "a", "b")}, exitError, "mkdir -p"},
 		"loose directory": {[]string{"--data-dir", loose}, exitError, "chmod 700"},
 		"mixed kinds":     {[]string{"--data-dir", dir, "--recovery-recipient", hybrid.Recipient().String()}, exitUsage, "cannot be mixed"},
-		"not a recipient": {[]string{"--data-dir", dir, "--recovery-recipient", "age1nothing"}, exitUsage, "not an age recipient"},
+		"not a recipient": {[]string{"--data-dir", dir, "--recovery-recipient", "age1nothing"}, exitUsage, "character 6"},
 		"bad org":         {[]string{"--data-dir", dir, "--org", "No Slug"}, exitUsage, "org"},
 		"bad environment": {[]string{"--data-dir", dir, "--environments", "Prod"}, exitUsage, "--environments"},
 		"vault elsewhere": {[]string{"--data-dir", dir, "--backend", "bbolt:///elsewhere/vault.db"}, exitUsage, "in the data directory"},

@@ -128,9 +128,6 @@ func (o *rotateEnvironmentOptions) runOffline(cmd *cobra.Command, args []string)
 	if err != nil {
 		return err
 	}
-	if _, err := cfg.rootIdentities(); err != nil {
-		return err
-	}
 	ctx := cmd.Context()
 	opened, err := openOffline(ctx, o.sh, cfg)
 	if err != nil {
@@ -209,18 +206,18 @@ func (o *rotateRootOptions) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	if len(o.from) == 0 {
-		if o.from, err = ownRecipients(&cfg); err != nil {
-			return err
-		}
-	}
 	ctx := cmd.Context()
 	opened, err := openOffline(ctx, o.sh, cfg)
 	if err != nil {
 		return err
 	}
 	defer func() { err = firstOf(err, opened.close(context.WithoutCancel(ctx))) }()
-	to, err := o.recipients(&cfg)
+	if len(o.from) == 0 {
+		if o.from, err = ownRecipients(cfg); err != nil {
+			return err
+		}
+	}
+	to, err := o.recipients(cfg)
 	if err != nil {
 		return err
 	}
@@ -242,7 +239,7 @@ Next: %s
 
 // recipients returns who is put in the place of the old ones. An identity that is made
 // is on the disk before the keys depend on it.
-func (o *rotateRootOptions) recipients(cfg *settings) ([]string, error) {
+func (o *rotateRootOptions) recipients(cfg settings) ([]string, error) {
 	if o.newIdentity == "" {
 		return o.to, nil
 	}

@@ -54,8 +54,11 @@ func serve(ctx context.Context, sh *shell, read func() (settings, error), dev bo
 	if err := harden(); err != nil {
 		return err
 	}
-	if !dev {
+	if !dev && cfg.Storage.scheme != schemeMemory {
 		// A passphrase may be asked for, which takes the input.
+		if err := checkDataDir(cfg.DataDir); err != nil {
+			return err
+		}
 		if _, err := cfg.rootIdentities(); err != nil {
 			return err
 		}

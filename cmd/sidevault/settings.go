@@ -53,7 +53,7 @@ type settings struct {
 
 	file  string // the configuration file, "" for none
 	sh    *shell
-	roots []age.Identity  // of Identities, once they are read
+	roots *[]age.Identity // of Identities, once they are read; copies share it
 	given map[string]bool // keys that a file, a variable or a flag set
 }
 
@@ -111,7 +111,7 @@ func loadSettings(flags *pflag.FlagSet, sh *shell) (settings, error) {
 	if err := merged.Merge(given); err != nil {
 		return settings{}, err
 	}
-	cfg := settings{file: path, sh: sh, given: map[string]bool{}}
+	cfg := settings{file: path, sh: sh, roots: new([]age.Identity), given: map[string]bool{}}
 	for _, s := range table() {
 		cfg.given[s.key] = given.Exists(s.key)
 		if err := s.apply(&cfg, values(merged, s)); err != nil {

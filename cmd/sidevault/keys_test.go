@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"filippo.io/age"
+	"filippo.io/age/plugin"
+)
+
+// writeIdentityFile makes an identity file, and returns its path and its recipient.
+func writeIdentityFile(t *testing.T) (path, recipient string) {
+	t.Helper()
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(t.TempDir(), "other.txt")
+	writeFile(t, path, id.String()+"\n", 0o600)
+	return path, id.Recipient().String()
+}
+
+func TestEnvShare(t *testing.T) {
+	dir, _ := makeVault(t)
+	other, recipient := writeIdentityFile(t)
+	keys := func(identity string) string {
+		got := sidevault(t, "env", "keys", "--data-dir", dir, "--identity", identity, "--json")
+		got.wants(t, exitOK)
+		return got.out
+	}
+	own := filepath.Join(dir, identityFile)
+	before := keys(own)
+
+	typo := recipient[:15] + map[bool]string{true: "p", false: "q"}[recipient[15] == 'q'] + recipient[16:]
+	sidevault(t, "env", "share", "staging", "--recipient", typo, "--data-dir", dir).wants(t, exitUsage, "character 16,", "nothing was changed")
+	sidevault(t, "env", "share", "stagin", "--recipient", recipient, "--data-dir", dir).wants(t, exitUsage, `did you mean "staging"`)
+	sidevault(t, "env", "lock", "production", "--data-dir", dir).wants(t, exitUsage, "Nobody would be left")
+	sidevault(t, "env", "share", "staging", "--recipient", recipient, "--data-dir", dir, "--identity", other).wants(t, exitError, "made for another identity")
+	if keys(own) != before {
+		t.Fatal("a refused command changed who can open keys")
+	}
+
+	sidevault(t, "env", "share", "staging", "@shared", "--recipient", recipient, "--data-dir", dir).wants(t, exitOK, recipient, "@control")
+	var held []string
+	for _, h := range holdersOf(t, keys(other)) {
+		if h.KeyHeld {
+			held = append(held, h.Name)
+		}
+	}
+	if got := strings.Join(held, " "); got != "@shared staging @control" {
+		t.Errorf("the other host holds %s", got)
+	}
+	sidevault(t, "env", "lock", "staging", "--data-dir", dir).wants(t, exitOK, "warning")
+	for _, h := range holdersOf(t, keys(own)) {
+		if h.KeyHeld != (h.Name != "staging") {
+			t.Errorf("after the lock: %s is held: %v", h.Name, h.KeyHeld)
+		}
+	}
+	sidevault(t, "env", "unshare", "@shared", "--recipient", recipient, "--data-dir", dir).wants(t, exitOK, "sidevault rotate environment @shared")
+}
+
+func holdersOf(t *testing.T, out string) (list []holdersResult) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 5 {
+		t.Fatalf("%d keys, %v", len(list), err)
+	}
+	return list
+}
+
+func TestRotateRoot(t *testing.T) {
+	dir, keyFile := makeVault(t)
+	trust := readFile(t, filepath.Join(dir, trustFile))
+	fresh := filepath.Join(t.TempDir(), "new.txt")
+	sidevault(t, "rotate", "root", "--data-dir", dir).wants(t, exitUsage, "--new-identity")
+	sidevault(t, "rotate", "root", "--new-identity", fresh, "--data-dir", dir).wants(t, exitOK, "--identity "+fresh)
+	sidevault(t, "env", "keys", "--data-dir", dir).wants(t, exitError, "made for another identity")
+	if readFile(t, filepath.Join(dir, trustFile)) != trust {
+		t.Error("the trust anchor has changed")
+	}
+	startServe(t, keyFile, "--data-dir", dir, "--identity", fresh).cli(t, "", "env", "list").wants(t, exitOK, "production")
+}
+
+func TestRotateEnvironment(t *testing.T) {
+	dir, keyFile := makeVault(t)
+	s := startServe(t, keyFile, "--data-dir", dir)
+	s.cli(t, "s3cret", "set", "salesforce", "-e", "staging").wants(t, exitOK)
+	s.cli(t, "", "rotate", "environment", "staging").wants(t, exitOK, "key 2 is in force")
+	s.cli(t, "", "rotate", "environment", "--all").wants(t, exitOK, "Rotated staging: key 3", "Rotated @shared: key 2")
+	s.cli(t, "", "get", "salesforce", "-e", "staging").wants(t, exitOK, "s3cret")
+	s.cli(t, "", "rotate", "environment", "nowhere").wants(t, exitUsage, "nowhere")
+	s.cli(t, "", "audit", "list", "--action", "rotate_environment_key").wants(t, exitOK, "rotate_environment_key")
+}
+
+// protect encrypts an identity file with a passphrase.
+func protect(t *testing.T, path, passphrase string) {
+	t.Helper()
+	to, err := age.NewScryptRecipient(passphrase)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to.SetWorkFactor(10)
+	var file bytes.Buffer
+	w, err := age.Encrypt(&file, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(w, readFile(t, path))
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, path, file.String(), 0o600)
+}
+
+func TestPassphrase(t *testing.T) {
+	dir, _ := makeVault(t)
+	protect(t, filepath.Join(dir, identityFile), "open sesame")
+	args := []string{"env", "keys", "--data-dir", dir}
+	sidevault(t, args...).wants(t, exitError, "protected by a passphrase", "--passphrase-fd")
+
+	credentials := t.TempDir()
+	writeFile(t, filepath.Join(credentials, passphraseCredential), "open sesame\n", 0o400)
+	invocation{args: args, env: []string{credentialsVariable + "=" + credentials}}.run(t).wants(t, exitOK, "production")
+
+	for passphrase, want := range map[string]exitCode{"wrong": exitDenied, "open sesame": exitOK} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(w, passphrase)
+		w.Close()
+		cmd := invocation{args: append(args, "--passphrase-fd", "3")}.command(t.Context(), t)
+		cmd.ExtraFiles = []*os.File{r}
+		out, _ := cmd.CombinedOutput()
+		r.Close()
+		if got := exitCode(cmd.ProcessState.ExitCode()); got != want || want != exitOK && !strings.Contains(string(out), "the passphrase is wrong") {
+			t.Errorf("%q: exit code %d, want %d: %s", passphrase, got, want, out)
+		}
+	}
+}
+
+func TestMissingPlugin(t *testing.T) {
+	dir, _ := makeVault(t)
+	path := filepath.Join(t.TempDir(), "plugin.txt")
+	writeFile(t, path, plugin.EncodeIdentity("nosuch", []byte("x"))+"\n", 0o600)
+	sidevault(t, "env", "keys", "--data-dir", dir, "--identity", path).wants(t, exitError, "age-plugin-nosuch is not in the PATH", "hint")
+	// One of several that opens it is enough.
+	sidevault(t, "env", "keys", "--data-dir", dir, "--identity", path, "--identity", filepath.Join(dir, identityFile)).wants(t, exitOK, "production")
+}
+
+func TestInitPostQuantum(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	_, classic := writeIdentityFile(t)
+	sidevault(t, "init", "--data-dir", dir, "--post-quantum", "--recipient", classic).wants(t, exitUsage, "cannot be mixed")
+	sidevault(t, "init", "--data-dir", dir, "--post-quantum").wants(t, exitOK, "svk_")
+	var list []holdersResult
+	got := sidevault(t, "env", "keys", "--data-dir", dir, "--json")
+	if err := json.Unmarshal([]byte(got.out), &list); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range list {
+		if !h.KeyHeld || !strings.HasPrefix(h.Recipients[0], "age1pq1") {
+			t.Errorf("%s is for %s", h.Name, h.Recipients)
+		}
+	}
+	if !strings.Contains(readFile(t, filepath.Join(dir, trustFile)), " age1pq1") {
+		t.Error("the control key is not a hybrid one")
+	}
+}
