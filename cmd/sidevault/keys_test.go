@@ -4,13 +4,21 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 	"filippo.io/age/plugin"
+
+	"github.com/sidevault/sidevault/api/client"
+	"github.com/sidevault/sidevault/vault/secret"
 )
 
 // writeIdentityFile makes an identity file, and returns its path and its recipient.
@@ -172,5 +180,96 @@ func TestInitPostQuantum(t *testing.T) {
 	}
 	if !strings.Contains(readFile(t, filepath.Join(dir, trustFile)), " age1pq1") {
 		t.Error("the control key is not a hybrid one")
+	}
+}
+
+// The stock age command opens what a rotation sealed anew, with hybrid keys as well.
+func TestStockAgeAfterRotation(t *testing.T) {
+	tool, err := filepath.Abs("../../.tools/age")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(tool); err != nil {
+		t.Fatal("make tools puts the age command there: ", err)
+	}
+	for name, flags := range map[string][]string{"x25519": nil, "post-quantum": {"--post-quantum"}} {
+		t.Run(name, func(t *testing.T) {
+			dir, admin := makeVault(t, flags...)
+			s := startServe(t, admin, "--data-dir", dir)
+			s.cli(t, "s3cret", "set", "salesforce", "-e", "production").wants(t, exitOK)
+			if code := s.signalled(t, syscall.SIGTERM); code != 0 {
+				t.Fatalf("exit code %d", code)
+			}
+			sidevault(t, "rotate", "environment", "production", "--offline", "--data-dir", dir).wants(t, exitOK, "Rotated production")
+			out := filepath.Join(t.TempDir(), "out")
+			sidevault(t, "export", "salesforce", "-e", "production", "--raw", "--out", out, "--data-dir", dir).wants(t, exitOK)
+			key, err := exec.Command(tool, "-d", "-i", filepath.Join(dir, identityFile), filepath.Join(out, keyFile)).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			open := exec.Command(tool, "-d", "-i", "-", filepath.Join(out, recordFile))
+			open.Stdin = bytes.NewReader(key)
+			plain, err := open.Output()
+			if err != nil || !bytes.Contains(plain, []byte(`"value":"s3cret"`)) {
+				t.Errorf("the age command does not open the record: %v", err)
+			}
+		})
+	}
+}
+
+// A sidecar is killed in the middle of a rotation, several times, and goes on with it.
+func TestRotationKilled(t *testing.T) {
+	const credentials, kills = 300, 5
+	dir, keyFile := makeVault(t)
+	s := startServe(t, keyFile, "--data-dir", dir)
+	connect := func() *client.Client {
+		c, err := client.New(client.Config{Address: s.addr, Token: secret.New(strings.TrimSpace(readFile(t, keyFile)))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c, environment := connect(), "production"
+	slot := func(i int) client.Slot {
+		return client.Slot{Integration: "salesforce", Environment: &environment, Name: fmt.Sprintf("n%d", i)}
+	}
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for i := w; i < credentials; i += 8 {
+				v := secret.New(fmt.Sprintf("value %d", i))
+				if _, err := c.Set(t.Context(), slot(i), client.SetInput{Value: &v}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	interrupted := 0
+	for range kills {
+		_, err := c.StartRotation(t.Context(), &environment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond)
+		if got, err := c.Rotation(t.Context(), &environment); err == nil && got.Data.Running {
+			interrupted++
+		}
+		s.kill()
+		s = startServe(t, keyFile, "--data-dir", dir)
+		c = connect()
+	}
+	eventually(t, "the rotation ends", func() bool {
+		got, err := c.Rotation(t.Context(), &environment)
+		return err == nil && !got.Data.Running
+	})
+	if interrupted == 0 {
+		t.Error("no rotation was under way when its sidecar was killed")
+	}
+	for i := range credentials {
+		got, err := c.Resolve(t.Context(), slot(i), client.ResolveOptions{})
+		if err != nil || !got.Data.Value.Equal(secret.New(fmt.Sprintf("value %d", i))) {
+			t.Fatalf("credential %d did not survive: %v", i, err)
+		}
 	}
 }
