@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -228,6 +229,7 @@ func (r *request) read(to any) error {
 	if len(body) == 0 {
 		return invalid("The request has no body", "send a JSON object")
 	}
+	defer clear(body)
 	return decode(body, to)
 }
 
@@ -237,6 +239,7 @@ func (r *request) readOptional(to any) error {
 	if err != nil || len(body) == 0 {
 		return err
 	}
+	defer clear(body)
 	return decode(body, to)
 }
 
@@ -272,7 +275,7 @@ func (r *request) body() ([]byte, error) {
 			return nil, invalid("The Content-Type is not application/json", "send JSON with Content-Type: application/json")
 		}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(r.gin.Writer, r.gin.Request.Body, maxBody))
+	body, err := readOnce(http.MaxBytesReader(r.gin.Writer, r.gin.Request.Body, maxBody), r.gin.Request.ContentLength)
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, &vault.Error{Kind: vault.PayloadTooLarge, Msg: "The request body is too large", Details: fmt.Sprintf("at most %d bytes are read", maxBody)}
 	}
@@ -281,6 +284,14 @@ func (r *request) body() ([]byte, error) {
 	}
 	r.await()
 	return body, nil
+}
+
+// readOnce reads a body of that length, or of one that is not known (-1), into a buffer
+// that its owner can clear: one that grows leaves copies of the secret behind.
+func readOnce(r io.Reader, length int64) ([]byte, error) {
+	buf := bytes.NewBuffer(make([]byte, 0, bytes.MinRead+min(max(length, 0), maxBody)))
+	_, err := buf.ReadFrom(r)
+	return buf.Bytes(), err
 }
 
 // await takes the server's deadlines off a request whose body is read. What follows

@@ -34,6 +34,9 @@ const (
 
 func backupTable() []setting {
 	return []setting{
+		{key: "memory-lock", def: []string{"auto"},
+			help:  "`whether` to keep the process's memory out of swap: auto (where the system sets no limit) or off",
+			apply: applyMemoryLock},
 		{key: "backup.dir", path: true,
 			help:  "`directory` that the sidecar writes backups of the vault to; default none",
 			apply: text(func(c *settings) *string { return &c.Backups.Dir })},
@@ -44,6 +47,13 @@ func backupTable() []setting {
 			help:  fmt.Sprintf("`number` of backups that are kept, the newest, 1 to %d", mostBackups),
 			apply: applyBackupKeep},
 	}
+}
+
+func applyMemoryLock(c *settings, v []string) error {
+	var s string
+	err := oneOf(func(*settings) *string { return &s }, "auto", "off")(c, v)
+	c.LockMemory = s == "auto"
+	return err
 }
 
 func applyBackupInterval(c *settings, v []string) error {

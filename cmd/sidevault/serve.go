@@ -85,6 +85,11 @@ func serve(ctx context.Context, sh *shell, read func() (settings, error), dev bo
 func start(ctx context.Context, sh *shell, cfg settings, dev bool) (s *sidecar, err error) {
 	log := newLogger(sh, cfg)
 	slog.SetDefault(log)
+	if cfg.LockMemory {
+		if why := lockMemory(); why != "" {
+			log.Warn("memory is not locked: turn swap off, or encrypt it", "why", why)
+		}
+	}
 	if err := checkListen(cfg); err != nil {
 		return nil, err
 	}

@@ -46,6 +46,7 @@ type settings struct {
 	Sandbox         host.Sandbox
 	Programs        []programSpec
 	Backups         backupPlan
+	LockMemory      bool
 	CacheSize       int
 	MaxStale        time.Duration
 
