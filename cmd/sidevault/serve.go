@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
+	"github.com/sidevault/sidevault/backends/open"
 	"github.com/sidevault/sidevault/vault"
 )
 
@@ -54,13 +55,13 @@ func serve(ctx context.Context, sh *shell, read func() (settings, error), dev bo
 	if err := harden(); err != nil {
 		return err
 	}
-	if !dev && cfg.Storage.scheme != schemeMemory {
+	if !dev && cfg.Storage.scheme != open.Memory {
 		// A passphrase may be asked for, which takes the input.
-		if err := checkDataDir(cfg.DataDir); err != nil {
+		if err := cfg.checkDataDir(); err != nil {
 			return err
 		}
 		if _, err := cfg.rootIdentities(); err != nil {
-			return err
+			return cfg.copied(err)
 		}
 	}
 	if err := closeInput(); err != nil {
