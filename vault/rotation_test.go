@@ -85,7 +85,11 @@ func (l *load) read(v *vault.Vault, i int) int64 {
 	return got
 }
 
-const readers, writers = 16, 4
+const (
+	readers, writers = 16, 4
+	// pause leaves the rotation its part of a small machine.
+	pause = 2 * time.Millisecond
+)
 
 func (l *load) start() {
 	work := func(host, first, stride int, do func(*vault.Vault, int), count *atomic.Int64) {
@@ -99,6 +103,7 @@ func (l *load) start() {
 				i := (first + stride*rand.IntN(len(l.acked)/stride)) % len(l.acked)
 				do(l.hosts[host%len(l.hosts)].Load(), i)
 				count.Add(1)
+				time.Sleep(pause)
 			}
 		})
 	}

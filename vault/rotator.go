@@ -157,6 +157,9 @@ var errStuck = errors.New("the rotation cannot end: there are records that no ke
 
 // run works on a scope's rotation until it ends, or another process is at it.
 func (r *rotator) run(ctx context.Context, scope envs.Scope, progress func(Rotation)) error {
+	// Records that are changed all the time are sealed anew a few at once: a commit of
+	// many would always find one of them changed.
+	room := stepChanges
 	for first := true; ; first = false {
 		var d rotationDoc
 		at, err := r.v.document(ctx, rotationKey(segment(scope)), &d)
@@ -172,9 +175,10 @@ func (r *rotator) run(ctx context.Context, scope envs.Scope, progress func(Rotat
 		if !r.free(d) {
 			return nil
 		}
-		done, err := r.step(ctx, scope, &d, at)
+		done, err := r.step(ctx, scope, &d, at, room)
 		switch {
 		case errors.Is(err, backends.ErrConflict):
+			room = max(1, room/4)
 			r.v.noticeRotation(ctx, scope)
 			continue // someone else was faster: read again
 		case err != nil:
@@ -184,6 +188,7 @@ func (r *rotator) run(ctx context.Context, scope envs.Scope, progress func(Rotat
 				"scope", segment(scope), "records", d.Damaged)
 			return fmt.Errorf("%w: %s", errStuck, strings.Join(d.Damaged, ", "))
 		}
+		room = min(stepChanges, 2*room)
 		if progress != nil {
 			progress(d.rotation(Rotation{Scope: scope, Key: d.To}))
 		}
@@ -194,7 +199,7 @@ func (r *rotator) run(ctx context.Context, scope envs.Scope, progress func(Rotat
 }
 
 // step takes a rotation one commit further, and reports whether nothing is left to do.
-func (r *rotator) step(ctx context.Context, scope envs.Scope, d *rotationDoc, at Revision) (bool, error) {
+func (r *rotator) step(ctx context.Context, scope envs.Scope, d *rotationDoc, at Revision, room int) (bool, error) {
 	if d.Total == 0 {
 		total, err := r.total(ctx, scope)
 		if err != nil {
@@ -202,7 +207,7 @@ func (r *rotator) step(ctx context.Context, scope envs.Scope, d *rotationDoc, at
 		}
 		d.Total = max(total, 1)
 	}
-	s := &rotationStep{r: r, scope: scope, doc: d}
+	s := &rotationStep{r: r, scope: scope, doc: d, room: room}
 	if err := s.collect(ctx); err != nil {
 		return false, err
 	}
@@ -251,6 +256,7 @@ type rotationStep struct {
 	scope   envs.Scope
 	doc     *rotationDoc
 	changes []backends.Change
+	room    int // for so many changes
 	size    int
 	last    bool // there is nothing after it
 }
@@ -303,7 +309,7 @@ func (s *rotationStep) add(ctx context.Context, rec backends.Record) (full bool,
 		if newest.Fits(file.Value) {
 			continue
 		}
-		if len(s.changes) >= stepChanges || s.size >= stepBytes {
+		if len(s.changes) >= s.room || s.size >= stepBytes {
 			return true, nil
 		}
 		if err := s.reseal(ctx, newest, file, slot); err != nil {

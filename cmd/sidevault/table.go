@@ -180,7 +180,7 @@ func applyEnvironments(c *settings, v []string) (err error) {
 			case mark == protectedMark:
 				list[i].Protected = true
 			default:
-				return fmt.Errorf("environment %q: %q is none of %sNAME, %s and %sage1...", parts[0], mark, parentMark, protectedMark, recipientMark)
+				return fmt.Errorf("environment %q: %q is none of %sNAME, %s and %sRECIPIENT", parts[0], mark, parentMark, protectedMark, recipientMark)
 			}
 		}
 	}
