@@ -129,31 +129,41 @@ func TestRestoreSurvivesKill(t *testing.T) {
 	p.cli(t, "", "backup", file).wants(t, exitOK)
 	identity, to := filepath.Join(dir, identityFile), filepath.Join(t.TempDir(), "new")
 	line := invocation{args: []string{"restore", file, "--data-dir", to, "--identity", identity}}
+	began := time.Now()
+	sidevault(t, "restore", file, "--data-dir", to+"2", "--identity", identity).wants(t, exitOK)
+	took := time.Since(began)
+	const tries = 12
 	kills, halves := 0, 0
-	for wait := time.Duration(0); ; wait += 3 * time.Millisecond {
+	for i := range time.Duration(tries) {
 		cmd := line.command(context.Background(), t)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		// From the moment that there is a file there is something to break.
-		for end := time.Now().Add(deadline); !exists(filepath.Join(to, vaultFile)) && time.Now().Before(end); {
-			time.Sleep(time.Millisecond)
+		if i == 0 {
+			// The first is killed as soon as there is something to break.
+			for end := time.Now().Add(deadline); !exists(filepath.Join(to, vaultFile)) && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
+		} else {
+			time.Sleep(took/3 + took*i/(2*tries))
 		}
-		time.Sleep(wait)
 		cmd.Process.Kill()
 		if cmd.Wait() == nil {
 			break
 		}
 		kills++
-		if o := sidevault(t, "backup", file+".half", "--data-dir", to, "--identity", identity); strings.Contains(o.err, "half of a copy") {
+		if o := sidevault(t, "backup", fmt.Sprint(file, i), "--data-dir", to, "--identity", identity); strings.Contains(o.err, "half of a copy") || strings.Contains(o.err, "no vault") {
 			halves++
 		} else if strings.Contains(o.out, "Wrote") {
 			break // it was whole when it was killed
 		}
 	}
 	t.Logf("killed %d times, %d of them with half a vault", kills, halves)
-	if kills == 0 {
-		t.Error("it was never killed")
+	if halves == 0 {
+		t.Error("it was never killed in the middle")
+	}
+	if o := line.run(t); o.code != int(exitOK) && !strings.Contains(o.err, "not empty") {
+		t.Fatalf("it does not go on: %s", o.err)
 	}
 	sidevault(t, "audit", "verify", "--data-dir", to).wants(t, exitOK, "intact")
 	restored := startServe(t, p.keyFile, "--data-dir", to, "--identity", identity)
