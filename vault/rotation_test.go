@@ -215,9 +215,18 @@ func TestRotationUnderLoad(t *testing.T) {
 func (f *fixture) wantStages(want ...string) {
 	f.t.Helper()
 	var got []string
-	for _, e := range f.audit(vault.ActionRotateKey) {
-		if e.Outcome == vault.OutcomeSuccess {
-			got = append(got, fmt.Sprint(e.Metadata["stage"]))
+	for before := uint64(0); ; {
+		list, next, err := f.Audit(f.t.Context(), f.admin, vault.AuditQuery{Action: vault.ActionRotateKey, Limit: 100, Before: before})
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		for _, e := range list {
+			if e.Outcome == vault.OutcomeSuccess {
+				got = append(got, fmt.Sprint(e.Metadata["stage"]))
+			}
+		}
+		if before = next; next == 0 {
+			break
 		}
 	}
 	if strings.Join(got, " ") != strings.Join(want, " ") {
