@@ -40,7 +40,7 @@ func Init(ctx context.Context, cfg InitConfig) (Initialised, error) {
 		now = cfg.Now
 	}
 	at := now().UTC().Truncate(time.Millisecond)
-	h := headerDoc{Format: format, ID: uuid.NewString(), CreatedAt: at, Roots: cfg.Roots, PostQuantum: cfg.PostQuantum}
+	h := headerDoc{Format: format, ID: uuid.NewString(), CreatedAt: at, Roots: canonical(cfg.Roots), PostQuantum: cfg.PostQuantum}
 	org := Org{ID: uuid.NewString(), Slug: cfg.Org}
 	if err := checkSlug("org", cfg.Org); err != nil {
 		return Initialised{}, err

@@ -124,6 +124,9 @@ func (v *Vault) unlockScopes(ctx context.Context) error {
 	if err := v.keys.load(ctx, v); err != nil {
 		return err
 	}
+	if err := v.keys.current().unanswered; err != nil {
+		return err
+	}
 	for _, scope := range v.envs.Scopes() {
 		if len(v.keys.current().scopes[scope]) > 0 {
 			continue
@@ -158,7 +161,7 @@ func StoredEnvironments(ctx context.Context, b backends.Backend) ([]string, erro
 func (v *Vault) addScope(ctx context.Context, scope envs.Scope) error {
 	readers := v.header.Roots
 	if e, _ := v.envs.Lookup(string(scope)); len(e.Recipients) > 0 {
-		readers = e.Recipients
+		readers = canonical(e.Recipients)
 	}
 	key, err := newScopeKey(v.header)
 	if err != nil {

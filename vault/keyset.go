@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"filippo.io/age"
+
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault/seal"
@@ -30,6 +32,9 @@ type keySet struct {
 	// files are the key files by their content, so that loading them again asks no
 	// identity again; a nil key is one that none of them opens.
 	files map[[sha256.Size]byte]*seal.Key
+	// unanswered is why key files were not opened that a plugin might open: it gave no
+	// answer. Until it does, this host is without those keys.
+	unanswered error
 }
 
 // scopeKey is one key of a scope.
@@ -93,7 +98,7 @@ func (r *keyring) open(s envs.Scope, file []byte, place seal.Place) (seal.Fields
 const settling = 5
 
 // load reads the keys that storage has, of one moment, and opens those that the
-// host's identities open.
+// host's identities open. When it fails, the keys are those from before.
 func (r *keyring) load(ctx context.Context, v *Vault) error {
 	ctx = backends.Fresh(ctx)
 	r.loading.Lock()
@@ -162,11 +167,13 @@ func (r *keyring) build(v *Vault, infos map[string]scopeKey, files map[string]ba
 			if !strings.HasPrefix(path, prefix) {
 				continue
 			}
-			key, err := r.unwrap(v, set, files[path].Value)
-			if err != nil {
+			k, known := infos[path]
+			key, err := r.unwrap(v, set, files[path].Value, k.doc)
+			if errors.Is(err, seal.ErrPlugin) {
+				set.unanswered = fmt.Errorf("the key of %s: %w", scope, err)
+			} else if err != nil {
 				return nil, fmt.Errorf("the key of %s: %w", scope, err)
 			}
-			k, known := infos[path]
 			if key != nil && (!known || k.doc.Recipient != key.Recipient()) {
 				return nil, fmt.Errorf("%w: the key of %s was replaced", errDamagedVault, scope)
 			}
@@ -179,13 +186,16 @@ func (r *keyring) build(v *Vault, infos map[string]scopeKey, files map[string]ba
 	return set, nil
 }
 
-// unwrap opens a key file, or returns nil if no identity of this host does.
-func (r *keyring) unwrap(v *Vault, set *keySet, file []byte) (*seal.Key, error) {
+// unwrap opens a key file, or returns nil if no identity of this host does. A file that
+// has changed around a key that is open, and that is still for this host, is taken for
+// what its document says: a plugin may want a person's touch for each answer.
+func (r *keyring) unwrap(v *Vault, set *keySet, file []byte, d keyDoc) (*seal.Key, error) {
 	sum := sha256.Sum256(file)
-	var key *seal.Key
-	known := false
-	if old := r.current(); old != nil {
-		key, known = old.files[sum]
+	old := r.current()
+	key, known := old.file(sum)
+	if !known && v.wrappedFor(d) {
+		key = old.key(d.Recipient)
+		known = key != nil
 	}
 	if !known {
 		var err error
@@ -199,6 +209,46 @@ func (r *keyring) unwrap(v *Vault, set *keySet, file []byte) (*seal.Key, error) 
 	}
 	set.files[sum] = key
 	return key, nil
+}
+
+// file returns what is known of a key file.
+func (s *keySet) file(sum [sha256.Size]byte) (key *seal.Key, known bool) {
+	if s != nil {
+		key, known = s.files[sum]
+	}
+	return key, known
+}
+
+// key returns the open key with that recipient, or nil.
+func (s *keySet) key(recipient string) *seal.Key {
+	if s == nil {
+		return nil
+	}
+	for _, key := range s.files {
+		if key != nil && key.Recipient() == recipient {
+			return key
+		}
+	}
+	return nil
+}
+
+// wrappedFor reports whether a key is for an identity of this host whose recipient is known.
+func (v *Vault) wrappedFor(d keyDoc) bool {
+	return slices.ContainsFunc(v.identities, func(id age.Identity) bool {
+		own, err := seal.RecipientOf(id)
+		return err == nil && slices.Contains(d.Readers, own)
+	})
+}
+
+// learn notes what a key file holds that this process has made, so that loading it
+// asks no identity.
+func (r *keyring) learn(file []byte, key *seal.Key) {
+	r.loading.Lock()
+	defer r.loading.Unlock()
+	set := *r.current()
+	set.files = maps.Clone(set.files)
+	set.files[sha256.Sum256(file)] = key
+	r.set.Store(&set)
 }
 
 // noticeRotation loads the keys again if the one that a refused commit was held to

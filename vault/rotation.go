@@ -44,6 +44,8 @@ type rotationDoc struct {
 const (
 	rotationLease = 30 * time.Second
 	rotationRetry = 2 * time.Second
+	firstReload   = time.Second / 4 // between attempts to read changed keys
+	maxReload     = time.Minute
 	maxDamaged    = 10 // records that a rotation names
 	maxKeyNumber  = 9999
 	stepChanges   = 40      // records of one commit, with room for the documents
@@ -165,6 +167,7 @@ func (a *attempt) newKeyChanges(scope envs.Scope) ([]backends.Change, error) {
 	if err != nil {
 		return nil, errorf(Internal, "The new key cannot be wrapped for its recipients").because(err)
 	}
+	v.keys.learn(changes[0].Value, fresh)
 	retired := old.doc
 	retired.RetiredAt = now
 	info, err := v.put(keyInfoKey(old.segment, old.number), old.info, retired)

@@ -146,9 +146,19 @@ func (r *rotator) follow(after Revision) {
 	}
 }
 
+// reload loads the keys until it succeeds: until then this host may serve with a key
+// that was taken from it, or lack one that it was given.
 func (r *rotator) reload() {
-	if err := r.v.keys.load(r.ctx, r.v); err != nil && r.ctx.Err() == nil {
-		r.v.log.Error("the keys have changed and could not be read; those that were known stay in use", "err", err)
+	for wait := firstReload; ; wait = min(2*wait, maxReload) {
+		err := r.v.keys.load(r.ctx, r.v)
+		if err == nil {
+			err = r.v.keys.current().unanswered
+		}
+		if err == nil || r.ctx.Err() != nil {
+			return
+		}
+		r.v.log.Error("the keys have changed and could not all be read; it is tried again", "after", wait, "err", err)
+		r.pause(wait)
 	}
 }
 

@@ -64,6 +64,7 @@ func controlLast(infos map[string]scopeKey) []string {
 // Share lets recipients open the keys of some scopes, and the control key; with no
 // scopes those of all, and of every environment to come.
 func (v *Vault) Share(ctx context.Context, scopes []envs.Scope, recipients []string) error {
+	recipients = canonical(recipients)
 	add := func(readers []string) []string { return union(readers, recipients) }
 	return v.changeReaders(ctx, readerChange{
 		action: ActionShareEnvironment, note: map[string]any{"recipients": recipients},
@@ -86,6 +87,7 @@ func (v *Vault) Share(ctx context.Context, scopes []envs.Scope, recipients []str
 // control key among them. It takes away what is stored: whoever could open a key
 // may have kept it, so the scopes are to be rotated then.
 func (v *Vault) Unshare(ctx context.Context, scopes []envs.Scope, recipients []string) error {
+	recipients = canonical(recipients)
 	drop := func(readers []string) []string { return without(readers, recipients) }
 	return v.changeReaders(ctx, readerChange{
 		action: ActionUnshare, note: map[string]any{"recipients": recipients},
@@ -107,6 +109,7 @@ func (v *Vault) Unshare(ctx context.Context, scopes []envs.Scope, recipients []s
 // ReplaceRoot puts recipients in the place of others wherever those can open a key.
 // The control key stays the same, and with it what hosts trust.
 func (v *Vault) ReplaceRoot(ctx context.Context, from, to []string) error {
+	from, to = canonical(from), canonical(to)
 	replace := func(readers []string) []string {
 		if !slices.ContainsFunc(readers, func(r string) bool { return slices.Contains(from, r) }) {
 			return readers
@@ -117,6 +120,17 @@ func (v *Vault) ReplaceRoot(ctx context.Context, from, to []string) error {
 		action: ActionRotateRoot, note: map[string]any{"from": from, "to": to},
 		roots: replace, readers: func(k scopeKey) []string { return replace(k.doc.Readers) },
 	})
+}
+
+// canonical returns recipients each in the one way of writing it by which it is found
+// among the readers of a key, none twice.
+func canonical(recipients []string) (list []string) {
+	for _, r := range recipients {
+		if r = seal.Canonical(r); !slices.Contains(list, r) {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // chosen reports whether a key is of one of the scopes; none stands for all.

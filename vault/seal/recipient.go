@@ -11,6 +11,7 @@ import (
 	"filippo.io/age/agessh"
 	"filippo.io/age/plugin"
 	"filippo.io/age/tag"
+	"golang.org/x/crypto/ssh"
 )
 
 // ErrPlugin: the program of an age plugin is missing, or it failed. Its text names
@@ -45,6 +46,19 @@ func ParseRecipient(s string) (age.Recipient, error) {
 		return r, recipientFault(s, err)
 	}
 	return nil, fmt.Errorf("%q is not an age recipient (age1…, ssh-ed25519 … or ssh-rsa …)", clip(s))
+}
+
+// Canonical returns a recipient as [RecipientOf] returns it: an SSH key without its
+// comment. What is no recipient comes back as it is.
+func Canonical(recipient string) string {
+	if !strings.HasPrefix(recipient, "ssh-") {
+		return recipient
+	}
+	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(recipient))
+	if err != nil {
+		return recipient
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
 }
 
 // recipientFault says where a recipient is wrong, if it is.
