@@ -84,6 +84,8 @@ func (f *fixture) wantLocked(v *vault.Vault, environment string) {
 	wantKind(f.t, err, vault.EnvironmentLocked)
 	_, err = v.Set(ctx, f.admin, slot, opaque("planted"))
 	wantKind(f.t, err, vault.EnvironmentLocked)
+	wantKind(f.t, v.Test(ctx, f.admin, slot, opaque("tried")), vault.EnvironmentLocked)
+	wantKind(f.t, v.Test(ctx, f.admin, slot, vault.SetInput{}), vault.EnvironmentLocked)
 	_, err = v.StartRotation(ctx, f.admin, slot.Scope)
 	wantKind(f.t, err, vault.EnvironmentLocked)
 	if s, err := v.Status(ctx, f.admin, slot); err != nil || s.Credential == nil {

@@ -28,6 +28,9 @@ func (v *Vault) Test(ctx context.Context, c Caller, slot Slot, in SetInput) (err
 	if err != nil {
 		return err
 	}
+	if _, err := v.keys.newest(slot.Scope); err != nil {
+		return err
+	}
 	a.note("stored", in.Fields == nil)
 	if in.Fields == nil {
 		stored, err := a.resolve(ctx, slot, ResolveOptions{NoFallback: true})
