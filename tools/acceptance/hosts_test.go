@@ -14,6 +14,7 @@ import (
 )
 
 const (
+	exitDenied      = 4
 	exitUnavailable = 6
 
 	crownJewels = "of production, for one host alone"

@@ -25,6 +25,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -38,6 +39,7 @@ type Binary struct {
 	dir       string
 	transport http.RoundTripper
 	storage   Storage // nil: bbolt
+	environ   []string
 }
 
 // Build builds the program with the race detector. Its clients send their
@@ -71,6 +73,13 @@ func (b *Binary) build() error {
 // Remove removes the program.
 func (b *Binary) Remove() error { return os.RemoveAll(b.dir) }
 
+// With returns the program with more in the environment of each of its processes.
+func (b *Binary) With(environ ...string) *Binary {
+	other := *b
+	other.environ = slices.Concat(b.environ, environ)
+	return &other
+}
+
 // Path is where the program is.
 func (b *Binary) Path() string { return b.path }
 
@@ -86,7 +95,7 @@ func (b *Binary) Run(t testing.TB, input string, environ []string, args ...strin
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), b.path, args...)
 	cmd.Stdin = strings.NewReader(input)
-	cmd.Env = append(environment(t), environ...)
+	cmd.Env = slices.Concat(environment(t), b.environ, environ)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()

@@ -58,7 +58,7 @@ func (v *Vault) TryStart(t testing.TB, args ...string) (*Sidecar, error) {
 	line := append([]string{"serve"}, v.Args("--listen", "127.0.0.1:0", "--log-level", "debug")...)
 	s := &Sidecar{Vault: v, t: t, log: new(log), done: make(chan struct{})}
 	s.cmd = exec.Command(v.binary.path, withEnvironments(append(line, args...))...)
-	s.cmd.Env = environment(t)
+	s.cmd.Env = append(environment(t), v.binary.environ...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
