@@ -34,6 +34,7 @@ func writeIdentityFile(t *testing.T) (path, recipient string) {
 }
 
 func TestEnvShare(t *testing.T) {
+	t.Parallel()
 	dir, _ := makeVault(t)
 	other, recipient := writeIdentityFile(t)
 	keys := func(identity string) string {
@@ -81,6 +82,7 @@ func holdersOf(t *testing.T, out string) (list []holdersResult) {
 }
 
 func TestRotateRoot(t *testing.T) {
+	t.Parallel()
 	dir, keyFile := makeVault(t)
 	trust := readFile(t, filepath.Join(dir, trustFile))
 	fresh := filepath.Join(t.TempDir(), "new.txt")
@@ -94,6 +96,7 @@ func TestRotateRoot(t *testing.T) {
 }
 
 func TestRotateEnvironment(t *testing.T) {
+	t.Parallel()
 	dir, keyFile := makeVault(t)
 	s := startServe(t, keyFile, "--data-dir", dir)
 	s.cli(t, "s3cret", "set", "salesforce", "-e", "staging").wants(t, exitOK)
@@ -128,6 +131,7 @@ func protect(t *testing.T, path, passphrase string) {
 }
 
 func TestPassphrase(t *testing.T) {
+	t.Parallel()
 	dir, _ := makeVault(t)
 	protect(t, filepath.Join(dir, identityFile), "open sesame")
 	args := []string{"env", "keys", "--data-dir", dir}
@@ -154,7 +158,20 @@ func TestPassphrase(t *testing.T) {
 	}
 }
 
+// A sidecar is served with the passphrase that systemd hands over, and asks for none.
+func TestServeWithPassphrase(t *testing.T) {
+	t.Parallel()
+	dir, keyFile := makeVault(t)
+	protect(t, filepath.Join(dir, identityFile), "open sesame")
+	passphrase := writeFile(t, filepath.Join(t.TempDir(), passphraseCredential), "open sesame\n", 0o400)
+	s := startServeWith(t, keyFile, []string{credentialsVariable + "=" + filepath.Dir(passphrase)}, "--data-dir", dir)
+	s.cli(t, "s3cret", "set", "salesforce", "-e", "production").wants(t, exitOK)
+	s.cli(t, "", "get", "salesforce", "-e", "production").wants(t, exitOK, "s3cret")
+	s.cli(t, "", "rotate", "environment", "production").wants(t, exitOK)
+}
+
 func TestMissingPlugin(t *testing.T) {
+	t.Parallel()
 	dir, _ := makeVault(t)
 	path := filepath.Join(t.TempDir(), "plugin.txt")
 	writeFile(t, path, plugin.EncodeIdentity("nosuch", []byte("x"))+"\n", 0o600)
@@ -164,6 +181,7 @@ func TestMissingPlugin(t *testing.T) {
 }
 
 func TestInitPostQuantum(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	_, classic := writeIdentityFile(t)
 	sidevault(t, "init", "--data-dir", dir, "--post-quantum", "--recipient", classic).wants(t, exitUsage, "cannot be mixed")
@@ -185,6 +203,7 @@ func TestInitPostQuantum(t *testing.T) {
 
 // The stock age command opens what a rotation sealed anew, with hybrid keys as well.
 func TestStockAgeAfterRotation(t *testing.T) {
+	t.Parallel()
 	tool, err := filepath.Abs("../../.tools/age")
 	if err != nil {
 		t.Fatal(err)
@@ -217,34 +236,60 @@ func TestStockAgeAfterRotation(t *testing.T) {
 	}
 }
 
-// A sidecar is killed in the middle of a rotation, several times, and goes on with it.
-func TestRotationKilled(t *testing.T) {
-	const credentials, kills = 300, 5
-	dir, keyFile := makeVault(t)
-	s := startServe(t, keyFile, "--data-dir", dir)
-	connect := func() *client.Client {
-		c, err := client.New(client.Config{Address: s.addr, Token: secret.New(strings.TrimSpace(readFile(t, keyFile)))})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
+func (p *process) client(t *testing.T) *client.Client {
+	t.Helper()
+	c, err := client.New(client.Config{Address: p.addr, Token: secret.New(strings.TrimSpace(readFile(t, p.keyFile)))})
+	if err != nil {
+		t.Fatal(err)
 	}
-	c, environment := connect(), "production"
-	slot := func(i int) client.Slot {
-		return client.Slot{Integration: "salesforce", Environment: &environment, Name: fmt.Sprintf("n%d", i)}
-	}
+	return c
+}
+
+// numbered is the slot of the credential with that number.
+func numbered(environment string, i int) client.Slot {
+	return client.Slot{Integration: "salesforce", Environment: &environment, Name: fmt.Sprintf("n%d", i)}
+}
+
+// fill makes so many credentials in an environment, sooner than as many commands do.
+func (p *process) fill(t *testing.T, environment string, credentials int) {
+	t.Helper()
+	const writers = 8
+	c := p.client(t)
 	var wg sync.WaitGroup
-	for w := range 8 {
+	for w := range writers {
 		wg.Go(func() {
-			for i := w; i < credentials; i += 8 {
+			for i := w; i < credentials; i += writers {
 				v := secret.New(fmt.Sprintf("value %d", i))
-				if _, err := c.Set(t.Context(), slot(i), client.SetInput{Value: &v}); err != nil {
+				if _, err := c.Set(t.Context(), numbered(environment, i), client.SetInput{Value: &v}); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// holds fails the test unless all of them are there as they were made.
+func (p *process) holds(t *testing.T, environment string, credentials int) {
+	t.Helper()
+	c := p.client(t)
+	for i := range credentials {
+		got, err := c.Resolve(t.Context(), numbered(environment, i), client.ResolveOptions{})
+		if err != nil || !got.Data.Value.Equal(secret.New(fmt.Sprintf("value %d", i))) {
+			t.Fatalf("credential %d did not survive: %v", i, err)
+		}
+	}
+}
+
+// A sidecar is killed in the middle of a rotation, several times, and goes on with it.
+func TestRotationKilled(t *testing.T) {
+	t.Parallel()
+	const credentials, kills = 300, 5
+	dir, keyFile := makeVault(t)
+	s := startServe(t, keyFile, "--data-dir", dir)
+	environment := "production"
+	s.fill(t, environment, credentials)
+	c := s.client(t)
 	interrupted := 0
 	for range kills {
 		_, err := c.StartRotation(t.Context(), &environment)
@@ -257,7 +302,7 @@ func TestRotationKilled(t *testing.T) {
 		}
 		s.kill()
 		s = startServe(t, keyFile, "--data-dir", dir)
-		c = connect()
+		c = s.client(t)
 	}
 	eventually(t, "the rotation ends", func() bool {
 		got, err := c.Rotation(t.Context(), &environment)
@@ -266,10 +311,5 @@ func TestRotationKilled(t *testing.T) {
 	if interrupted == 0 {
 		t.Error("no rotation was under way when its sidecar was killed")
 	}
-	for i := range credentials {
-		got, err := c.Resolve(t.Context(), slot(i), client.ResolveOptions{})
-		if err != nil || !got.Data.Value.Equal(secret.New(fmt.Sprintf("value %d", i))) {
-			t.Fatalf("credential %d did not survive: %v", i, err)
-		}
-	}
+	s.holds(t, environment, credentials)
 }

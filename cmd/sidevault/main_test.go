@@ -144,12 +144,17 @@ func serveVault(t *testing.T, more ...string) (*process, string) {
 // startServe starts a sidecar and waits until it serves.
 func startServe(t *testing.T, keyFile string, more ...string) *process {
 	t.Helper()
+	return startServeWith(t, keyFile, nil, more...)
+}
+
+func startServeWith(t *testing.T, keyFile string, env []string, more ...string) *process {
+	t.Helper()
 	args := []string{"serve"}
 	if !strings.Contains(strings.Join(more, " "), "--listen") {
 		args = append(args, "--listen", "127.0.0.1:0")
 	}
 	p := &process{keyFile: keyFile, done: make(chan error, 1)}
-	p.cmd = invocation{args: append(append(args, "--log-format", "json"), more...)}.command(context.Background(), t)
+	p.cmd = invocation{env: env, args: append(append(args, "--log-format", "json"), more...)}.command(context.Background(), t)
 	p.cmd.Stdout = &p.out
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {

@@ -31,6 +31,7 @@ func moveTo(t *testing.T, dir string) (target, url string) {
 func fileURL(dir string) string { return "bbolt://" + filepath.Join(dir, vaultFile) }
 
 func TestMigrate(t *testing.T) {
+	t.Parallel()
 	p, dir := serveVault(t)
 	p.cli(t, "the-value", "set", "salesforce", "-e", "production").wants(t, exitOK)
 	p.cli(t, "", "get", "salesforce", "-e", "production").wants(t, exitOK, "the-value")
@@ -74,6 +75,7 @@ func headOf(t *testing.T, dir string) backends.Head {
 }
 
 func TestMigrateUsage(t *testing.T) {
+	t.Parallel()
 	dir, _ := makeVault(t)
 	empty, url := moveTo(t, dir)
 	for _, c := range []struct {
@@ -125,6 +127,7 @@ func fill(t *testing.T, dir string) {
 // TestMigrateKilled kills the copy again and again, a little later each time, and
 // goes on with it.
 func TestMigrateKilled(t *testing.T) {
+	t.Parallel()
 	dir, keyFile := makeVault(t)
 	fill(t, dir)
 	target, url := moveTo(t, dir)

@@ -92,6 +92,7 @@ func refusals() []refusal {
 }
 
 func TestServeRefuses(t *testing.T) {
+	t.Parallel()
 	for _, r := range refusals() {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()

@@ -35,6 +35,7 @@ func postgresURL(t *testing.T) (url, password string) {
 
 // A vault in a storage that two hosts share, through every command that opens it.
 func TestSharedStorage(t *testing.T) {
+	t.Parallel()
 	for engine, at := range map[string]func(*testing.T) (url, password string){
 		"postgres": postgresURL,
 		"etcd":     func(t *testing.T) (string, string) { return testserver.SharedEtcd(t).URL(), "no password" },
