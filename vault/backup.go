@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sidevault/sidevault/backends"
+	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault/backup"
 	"github.com/sidevault/sidevault/vault/seal"
 )
@@ -40,7 +41,7 @@ type BackupProgress struct {
 
 // Backup writes a backup of the whole vault to w: every org, every environment, as of
 // one moment while it goes on being used. It takes admin scope and a grant of all
-// environments and integrations. What was written is a backup only when the error is
+// environments, the protected ones by name, and of all integrations. What was written is a backup only when the error is
 // nil; docs/design/backup.md has the format, and how the moment comes about.
 func (v *Vault) Backup(ctx context.Context, c Caller, w io.Writer, o BackupOptions) (done BackedUp, err error) {
 	a := v.beginOn(c, ActionBackup, targetVault, v.header.ID)
@@ -48,9 +49,8 @@ func (v *Vault) Backup(ctx context.Context, c Caller, w io.Writer, o BackupOptio
 	if err := a.admin(); err != nil {
 		return BackedUp{}, err
 	}
-	if !slices.Contains(c.Environments, All) || !slices.Contains(c.Integrations, All) {
-		return BackedUp{}, errorf(Forbidden, "This caller may not back up the vault").
-			detailed(`a backup holds every environment and integration: it takes a grant of "*" for both`)
+	if err := a.everything(); err != nil {
+		return BackedUp{}, err
 	}
 	if len(o.Recipients) > 0 {
 		if err := v.aloneIn(ctx, c.Org); err != nil {
@@ -58,6 +58,21 @@ func (v *Vault) Backup(ctx context.Context, c Caller, w io.Writer, o BackupOptio
 		}
 	}
 	return v.backup(ctx, a, w, o)
+}
+
+// everything refuses a caller whose grant does not cover all that a backup holds.
+func (a *attempt) everything() error {
+	refusal := errorf(Forbidden, "This caller may not back up the vault")
+	c := a.caller
+	if !slices.Contains(c.Environments, All) || !slices.Contains(c.Integrations, All) {
+		return refusal.detailed(`a backup holds every environment and integration: it takes a grant of "*" for both`)
+	}
+	for _, name := range a.v.envs.Names() {
+		if !c.covers(a.v.envs, envs.Scope(name)) {
+			return refusal.detailed("a backup holds every environment, and %s is protected: a grant must name it", name)
+		}
+	}
+	return nil
 }
 
 // aloneIn refuses a caller in whose vault there are other orgs: whoever opens the file

@@ -59,6 +59,7 @@ type CheckedBackup struct {
 	creds   map[string][]byte // documents of credentials among the changes
 	control *seal.Key
 	keys    map[string][]*seal.Key // by segment
+	closed  map[string]bool        // segments with a key that no identity opens
 	slots   map[string]seal.Place  // of credentials, by ORG/ID
 	orgs    []string               // slugs
 }
@@ -70,7 +71,7 @@ type CheckedBackup struct {
 func CheckBackup(ctx context.Context, c BackupCheck) (*CheckedBackup, error) {
 	b := &CheckedBackup{
 		check: c, Locked: map[string]uint64{}, late: map[string]int{}, files: map[string][]byte{}, creds: map[string][]byte{},
-		keys: map[string][]*seal.Key{}, slots: map[string]seal.Place{},
+		keys: map[string][]*seal.Key{}, closed: map[string]bool{}, slots: map[string]seal.Place{},
 	}
 	if err := b.survey(ctx); err != nil {
 		return nil, err
@@ -185,11 +186,19 @@ func (b *CheckedBackup) openScopes() {
 		if !ok {
 			continue
 		}
-		if k, err := seal.Unwrap(file, b.check.Roots...); err == nil && b.names(path, k.Recipient()) {
-			segment, _, _ := strings.Cut(path, "/")
+		segment, _, _ := strings.Cut(path, "/")
+		switch k, err := seal.Unwrap(file, b.check.Roots...); {
+		case unopened(err):
+			b.closed[segment] = true
+		case err == nil && b.names(path, k.Recipient()):
 			b.keys[segment] = append(b.keys[segment], k)
 		}
 	}
+}
+
+// unopened reports whether a key file is one for others, as far as can be seen here.
+func unopened(err error) bool {
+	return errors.Is(err, seal.ErrNoIdentity) || errors.Is(err, seal.ErrPlugin)
 }
 
 // names reports whether the vault's own document says that the key at that path is the
@@ -247,7 +256,7 @@ func (b *CheckedBackup) sound(r backends.Record) bool {
 		return b.soundRecord(r, rest)
 	case "keyfile":
 		k, err := seal.Unwrap(r.Value, b.check.Roots...)
-		return errors.Is(err, seal.ErrNoIdentity) || err == nil && b.names(rest, k.Recipient())
+		return unopened(err) || err == nil && b.names(rest, k.Recipient())
 	case "cred":
 		return b.place(r.Key, r.Value)
 	case "org":
@@ -296,16 +305,28 @@ func (b *CheckedBackup) soundRecord(r backends.Record, rest string) bool {
 	if want.Environment != "" {
 		scope = want.Environment
 	}
-	if len(b.keys[scope]) == 0 {
-		b.Locked[scope]++
-		return seal.IsFile(r.Value)
-	}
-	b.Versions++
+	return b.opens(scope, r.Value, want)
+}
+
+// opens reports whether a record opens for its place, and counts it. One that is sealed
+// for a key which no identity opens can be held to nothing but age's own header.
+func (b *CheckedBackup) opens(scope string, file []byte, want seal.Place) bool {
+	foreign := b.closed[scope]
 	for _, k := range b.keys[scope] {
-		if got, err := k.Place(r.Value); err == nil && got == want {
+		got, err := k.Place(file)
+		if err == nil && got == want {
+			b.Versions++
 			return true
 		}
+		if _, other := errors.AsType[*age.NoIdentityMatchError](err); !other {
+			foreign = false
+		}
 	}
+	if foreign && seal.IsFile(file) {
+		b.Locked[scope]++
+		return true
+	}
+	b.Versions++
 	return false
 }
 

@@ -48,6 +48,8 @@ type Options struct {
 	Peers *peercred.Rules
 	// MCP, when not nil, is what /mcp serves.
 	MCP MCP
+	// Backups, when not nil, says why the last scheduled backup failed, "" if it did not.
+	Backups func() string
 }
 
 type server struct {
@@ -61,6 +63,7 @@ type server struct {
 	failures *failures
 	closing  <-chan struct{}
 	mcp      MCP
+	backups  func() string
 }
 
 // New returns the handler of the whole API.
@@ -68,6 +71,7 @@ func New(cfg Config) http.Handler {
 	s := &server{
 		vault: cfg.Vault, tokens: cfg.Tokens, peers: cfg.Peers, log: cfg.Logger, registry: cfg.Registry, metrics: newMetrics(cfg.Registry),
 		proxies: cfg.TrustedProxies, failures: newFailures(), closing: cfg.Closing, mcp: cfg.MCP,
+		backups: cfg.Backups,
 	}
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()

@@ -3,6 +3,7 @@ package rest
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,30 +21,43 @@ func (s *server) health(*request) (answer, error) {
 }
 
 // ready answers whether the vault can serve, and which part of it cannot. Plugins
-// that cannot be used do not keep it from that: reads need none. Nor does storage that
-// is away while reads of what is kept are served: a sidecar that is taken out of use
-// then serves nobody.
+// that cannot be used do not keep it from that: reads need none. Nor do backups that
+// fail, nor does storage that is away while reads of what is kept are served: a sidecar
+// that is taken out of use then serves nobody.
 func (s *server) ready(r *request) (answer, error) {
-	check, storage, plugins := wire.Check{Name: "vault", Status: "ok"}, s.checkStorage(), s.checkPlugins()
+	vaultItself := wire.Check{Name: "vault", Status: "ok"}
+	others := append([]wire.Check{s.checkPlugins(), s.checkStorage()}, s.checkBackups()...)
 	err := s.vault.Ready(r.ctx())
 	if err == nil {
 		status := "ok"
-		if storage.Status != "ok" || plugins.Status != "ok" {
+		if slices.ContainsFunc(others, func(c wire.Check) bool { return c.Status != "ok" }) {
 			status = "degraded"
 		}
-		return answer{status: http.StatusOK, body: wire.Health{Status: status, Checks: []wire.Check{check, plugins, storage}}}, nil
+		return answer{status: http.StatusOK, body: wire.Health{Status: status, Checks: append([]wire.Check{vaultItself}, others...)}}, nil
 	}
-	check.Status, check.Reason = "unavailable", "internal error"
+	vaultItself.Status, vaultItself.Reason = "unavailable", "internal error"
 	if e, known := errors.AsType[*vault.Error](err); known {
-		check.Reason = e.Msg
+		vaultItself.Reason = e.Msg
 	}
-	if storage.Status != "ok" {
+	if storage := &others[1]; storage.Status != "ok" {
 		storage.Status = "unavailable"
 	}
 	s.log.WarnContext(r.ctx(), "not ready", "request_id", r.id(), "err", err)
 	return answer{
-		status: codes.Status(vault.BackendUnavailable), body: wire.Health{Status: "unavailable", Checks: []wire.Check{check, plugins, storage}},
+		status: codes.Status(vault.BackendUnavailable),
+		body:   wire.Health{Status: "unavailable", Checks: append([]wire.Check{vaultItself}, others...)},
 	}, nil
+}
+
+// checkBackups is empty where no backups are scheduled.
+func (s *server) checkBackups() []wire.Check {
+	if s.backups == nil {
+		return nil
+	}
+	if reason := s.backups(); reason != "" {
+		return []wire.Check{{Name: "backups", Status: "degraded", Reason: reason}}
+	}
+	return []wire.Check{{Name: "backups", Status: "ok"}}
 }
 
 // checkStorage says whether what is served is from storage, or kept from before.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -36,7 +38,7 @@ identities apart from it. "sidevault restore" makes a vault of it again.`,
 		RunE:    func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
 	o.addFlags(cmd)
-	addSettings(cmd.Flags(), "data-dir", "backend", "identity")
+	addSettings(cmd.Flags(), storageKeys()...)
 	cmd.Flags().StringArrayVar(&o.recipients, "recipient", nil, "age `recipient` that can open the file, in the place of the vault's; repeat it for more")
 	cmd.AddCommand(newBackupVerifyCommand(sh))
 	return cmd
@@ -47,7 +49,7 @@ func (o *backupOptions) run(cmd *cobra.Command, path string) (err error) {
 	defer stop()
 	restrictFiles()
 	if exists(path) {
-		return failf(exitConflict, "%s exists already; nothing was changed", path).hinted("name a new file")
+		return isThere(path)
 	}
 	file, err := createPending(path)
 	if err != nil {
@@ -62,23 +64,43 @@ func (o *backupOptions) run(cmd *cobra.Command, path string) (err error) {
 	case err != nil:
 		return firstOf(err, file.drop())
 	}
-	if err := file.keep(); err != nil {
-		return failf(exitError, "keep the backup").because(err)
+	switch err := file.keep(); {
+	case errors.Is(err, fs.ErrExist):
+		return isThere(path)
+	case err != nil:
+		return notKept(err)
 	}
 	_, err = fmt.Fprintf(o.sh.out, "Wrote %s, %d bytes.\n\nNext: sidevault backup verify %s --identity IDENTITY, where the identity is kept\n", path, size, quoted(path))
 	return err
 }
 
+func isThere(path string) error {
+	return failf(exitConflict, "%s exists already; nothing was changed", path).hinted("name a new file")
+}
+
+// notKept says of a fault of the disk that it is this host's.
+func notKept(err error) error {
+	f := failf(exitError, "keep the backup").because(err)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		f.hint = "make room, or name a file on another disk; nothing was left behind"
+	}
+	return f
+}
+
 // take writes the backup, from the sidecar or from the storage.
 func (o *backupOptions) take(ctx context.Context, cmd *cobra.Command, to io.Writer, p *progress) (int64, error) {
-	if cmd.Flags().Changed("data-dir") || cmd.Flags().Changed("backend") {
+	if namesStorage(cmd.Flags()) {
 		return o.fromStorage(ctx, cmd, to, p)
 	}
 	c, err := o.client()
 	if err != nil {
 		return 0, err
 	}
-	n, err := c.Backup(ctx, &meter{to: to, show: func(n int64) { p.show("Received %d KiB", n>>10) }}, o.recipients...)
+	w := &meter{to: to, show: func(n int64) { p.show("Received %d KiB", n>>10) }}
+	n, err := c.Backup(ctx, w, o.recipients...)
+	if w.err != nil {
+		return n, notKept(w.err)
+	}
 	return n, explainBackup(err)
 }
 
@@ -103,18 +125,23 @@ func (o *backupOptions) fromStorage(ctx context.Context, cmd *cobra.Command, to 
 	_, err = v.vault.BackupStorage(ctx, "cli", w, vault.BackupOptions{Recipients: o.recipients, Progress: func(at vault.BackupProgress) {
 		p.show("Wrote %d records and %d audit entries", at.Records, at.Entries)
 	}})
+	if w.err != nil {
+		err = notKept(w.err)
+	}
 	return w.n, firstOf(err, v.close(context.WithoutCancel(ctx)))
 }
 
-// meter counts what passes it.
+// meter counts what passes it, and keeps the error that stopped it.
 type meter struct {
 	to   io.Writer
 	n    int64
+	err  error
 	show func(int64)
 }
 
 func (c *meter) Write(p []byte) (int, error) {
 	n, err := c.to.Write(p)
+	c.err = firstOf(c.err, err)
 	if c.n += int64(n); c.show != nil {
 		c.show(c.n)
 	}

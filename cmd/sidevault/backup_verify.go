@@ -90,7 +90,9 @@ func newBackupVerifyCommand(sh *shell) *cobra.Command {
 		Short: "Check a backup as a restore would, and restore nothing",
 		Long: `Check that a backup is whole and was written by a holder of the vault's keys, that its
 audit log is intact, and every credential in it. It takes an identity that opens the
-vault. With --data-dir the backup must be of the vault that this host trusts.`,
+vault. Where its identities do not open an environment's key, the versions there are
+counted as not opened. With --data-dir the backup must be of the vault that this host
+trusts. Nothing is changed, and no audit log gets an entry: it is the file that is read.`,
 		Example: "  sidevault backup verify vault-backup.age --identity recovery.txt",
 		Args:    operands("FILE"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
@@ -165,8 +167,18 @@ func (r backupReport) pairs() []string {
 		"vault", r.Vault, "control key", r.Control, "created", r.CreatedAt.Format(time.RFC3339), "records", fmt.Sprint(r.Records),
 		"versions checked", fmt.Sprint(r.Versions), "audit log", fmt.Sprintf("intact, %d entries", r.AuditSeq), "audit head", r.AuditHash,
 	}
-	for _, scope := range slices.Sorted(maps.Keys(r.Locked)) {
-		pairs = append(pairs, "not opened", fmt.Sprintf("%d versions in %s: no identity given opens its key", r.Locked[scope], scope))
+	for _, line := range notOpened(r.Locked) {
+		pairs = append(pairs, "not opened", line)
 	}
 	return pairs
+}
+
+// notOpened says, for each scope, of how many versions nobody can say here that they are
+// genuine.
+func notOpened(locked map[string]uint64) (lines []string) {
+	for _, scope := range slices.Sorted(maps.Keys(locked)) {
+		lines = append(lines, fmt.Sprintf("%s in %s: no identity given opens its key, so that they are whole and genuine was not checked",
+			counted(locked[scope], "version"), scope))
+	}
+	return lines
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -81,6 +82,7 @@ type backups struct {
 	log     *slog.Logger
 	last    prometheus.Gauge
 	total   *prometheus.CounterVec
+	fault   atomic.Pointer[string] // why the last one failed, for /readyz; nil: it did not
 	stop    context.CancelFunc
 	stopped chan struct{}
 }
@@ -123,6 +125,33 @@ func startBackups(plan backupPlan, v *vault.Vault, log *slog.Logger, registry pr
 	return b, nil
 }
 
+// check returns what /readyz asks, nil where no backups are wanted. It is shown to
+// everyone, so it says no more than that there is a fault: the log says which.
+func (b *backups) check() func() string {
+	if b == nil {
+		return nil
+	}
+	return func() string {
+		if reason := b.fault.Load(); reason != nil {
+			return *reason
+		}
+		return ""
+	}
+}
+
+// failed tells of a backup that was not written.
+func (b *backups) failed(path string, err error) {
+	b.total.WithLabelValues("failed").Inc()
+	b.log.Error("the scheduled backup failed", "file", path, "err", err)
+	reason := "the last one failed, and there is none"
+	if files, err := b.files(); err != nil {
+		reason = "the last one failed, and the directory cannot be read"
+	} else if at := newest(files); !at.IsZero() {
+		reason = "the last one failed; the newest is of " + at.Format(vault.TimeFormat)
+	}
+	b.fault.Store(&reason)
+}
+
 // close ends a backup under way and waits for that.
 func (b *backups) close() {
 	if b != nil {
@@ -133,7 +162,12 @@ func (b *backups) close() {
 
 func (b *backups) run(ctx context.Context, last time.Time) {
 	defer close(b.stopped)
-	next := last.Add(b.plan.Interval) // the first of all, and one that is overdue, at once
+	// The first of all, and one that is overdue, come at once. A file that says it is of the
+	// future, since a clock was wrong, must not keep them off until then.
+	next := last.Add(b.plan.Interval)
+	if last.After(time.Now()) {
+		next = time.Now()
+	}
 	if !last.IsZero() {
 		b.last.Set(float64(last.Unix()))
 	}
@@ -161,10 +195,10 @@ func (b *backups) once(ctx context.Context, at time.Time) bool {
 		return false
 	}
 	if err != nil {
-		b.total.WithLabelValues("failed").Inc()
-		b.log.Error("the scheduled backup failed", "file", path, "err", err)
+		b.failed(path, err)
 		return false
 	}
+	b.fault.Store(nil)
 	b.total.WithLabelValues("ok").Inc()
 	b.last.Set(float64(at.Unix()))
 	b.log.Info("a scheduled backup was written", "file", path, "records", done.Records, "audit_entries", done.Head.Seq, "took", time.Since(at))

@@ -2,35 +2,66 @@ package main
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
 
-// pendingFile is a file for its owner alone that has its name only once it is whole
-// and on the disk.
+// pendingFile is a new file for its owner alone that has its name only once it is whole
+// and on the disk. Where the system can, it has no name at all before: a process that is
+// killed leaves nothing.
 type pendingFile struct {
 	*os.File
-	path string
+	path  string
+	named bool // it has a name of its own meanwhile
 }
 
 func createPending(path string) (*pendingFile, error) {
+	if f, err := createNameless(path); err == nil {
+		return &pendingFile{File: f, path: path}, nil
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return nil, err
 	}
-	return &pendingFile{File: f, path: path}, nil
+	return &pendingFile{File: f, path: path, named: true}, nil
 }
 
-// keep gives the file its name, in the place of one that has it.
+// keep gives the file its name, unless there is one that has it: a link replaces nothing.
 func (p *pendingFile) keep() error {
-	if err := errors.Join(p.Sync(), p.Close()); err != nil {
-		return errors.Join(err, os.Remove(p.Name()))
+	err := p.Sync()
+	if err == nil && p.named {
+		err = linkOrRename(p.Name(), p.path)
+	} else if err == nil {
+		err = linkNameless(p.File, p.path)
 	}
-	if err := os.Rename(p.Name(), p.path); err != nil {
-		return errors.Join(err, os.Remove(p.Name()))
+	if err = errors.Join(err, p.drop()); err != nil {
+		return err
 	}
 	return syncDir(filepath.Dir(p.path))
 }
 
-// drop removes the file.
-func (p *pendingFile) drop() error { return errors.Join(p.Close(), os.Remove(p.Name())) }
+// linkOrRename links; where the file system has no links it renames, which could replace
+// what has come there this very moment.
+func linkOrRename(from, to string) error {
+	err := os.Link(from, to)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if exists(to) {
+		return &fs.PathError{Op: "create", Path: to, Err: fs.ErrExist}
+	}
+	return os.Rename(from, to)
+}
+
+// drop closes the file, and takes away the name that it has meanwhile.
+func (p *pendingFile) drop() error {
+	err := p.Close()
+	if !p.named {
+		return err
+	}
+	if gone := os.Remove(p.Name()); !errors.Is(gone, fs.ErrNotExist) {
+		err = errors.Join(err, gone)
+	}
+	return err
+}

@@ -41,6 +41,9 @@ func (o *recoverOptions) run(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 && o.backup == "" {
 		return usagef("INTEGRATION or --backup is missing").hinted("%s", cmd.UseLine())
 	}
+	if err := o.hasFile(cfg); o.backup == "" && err != nil {
+		return err
+	}
 	environment := o.environment
 	if !cmd.Flags().Changed(environmentFlag) {
 		environment = "@shared"
@@ -54,7 +57,7 @@ func (o *recoverOptions) run(cmd *cobra.Command, args []string) error {
 		set("environment", environment)
 	}
 	if o.backup == "" {
-		set("data", cfg.DataDir)
+		set("data", filepath.Dir(cfg.Storage.path))
 		b.WriteString(recipeFile)
 	} else {
 		path, err := filepath.Abs(o.backup)
@@ -66,4 +69,14 @@ func (o *recoverOptions) run(cmd *cobra.Command, args []string) error {
 	}
 	_, err = fmt.Fprint(o.sh.out, b.String())
 	return err
+}
+
+// hasFile refuses to print the recipe for the vault's file where there is none of that
+// name.
+func (o *recoverOptions) hasFile(cfg settings) error {
+	if cfg.Storage.path != "" && filepath.Base(cfg.Storage.path) == vaultFile {
+		return nil
+	}
+	return usagef("the storage %s is no file %s, which the recipe reads", cfg.Storage, vaultFile).
+		hinted("take a backup while there is a sidecar, and name it with --backup FILE")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -31,5 +32,8 @@ func TestRecover(t *testing.T) {
 	sidevault(t, "recover").wants(t, exitUsage, "INTEGRATION or --backup is missing")
 	sidevault(t, "recover", "sftp", "--data-dir", "/srv/it's").wants(t, exitOK, `data='/srv/it'\''s'`, "environment=@shared", "bbolt get")
 	sidevault(t, "recover", "sftp", "-e", "staging", "--backup", "/b.age", "--identity", "/id").wants(t, exitOK, "backup=/b.age", "identity=/id", "environment=staging")
+	shared := writeFile(t, filepath.Join(t.TempDir(), "sidevault.yaml"), "backend: etcd://e1:2379/sidevault\n", 0o600)
+	sidevault(t, "recover", "sftp", "--config", shared).wants(t, exitUsage, "etcd://", "--backup FILE")
+	sidevault(t, "recover", "sftp", "--config", shared, "--backup", "/b.age").wants(t, exitOK, "backup=/b.age")
 	sidevault(t, "recover", "--backup", "/b.age").wants(t, exitOK, "credentials.jsonl")
 }

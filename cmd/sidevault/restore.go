@@ -22,8 +22,9 @@ import (
 
 type vaultRestoreOptions struct {
 	backupFile
-	backend string
-	damaged bool
+	backend     string // URL
+	backendFile string // that has the URL
+	damaged     bool
 }
 
 func newRestoreCommand(sh *shell) *cobra.Command {
@@ -44,7 +45,8 @@ are valid again, and changes that syncers had not taken then are handed to them.
 	}
 	o.addFlags(cmd)
 	addSettings(cmd.Flags(), "data-dir", "identity")
-	cmd.Flags().StringVar(&o.backend, "backend", "", "`URL` of an empty storage; default vault.db in the data directory")
+	cmd.Flags().StringVar(&o.backend, backendKey, "", "`URL` of an empty storage; default vault.db in the data directory")
+	cmd.Flags().StringVar(&o.backendFile, backendFileKey, "", "`file` of its owner alone that holds the URL, in place of --backend: for a URL with a password")
 	cmd.Flags().BoolVar(&o.damaged, "keep-damaged", false, "restore also what was damaged when the backup was made; it is served to nobody")
 	return cmd
 }
@@ -52,7 +54,7 @@ are valid again, and changes that syncers had not taken then are handed to them.
 // settings reads the settings but for the backend, which may be any here.
 func (o *vaultRestoreOptions) settings(flags *pflag.FlagSet) (settings, error) {
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
-	for _, name := range []string{configFlag, "data-dir", "identity"} {
+	for _, name := range []string{configFlag, "data-dir", identityKey, passphraseKey} {
 		own.AddFlag(flags.Lookup(name))
 	}
 	return loadSettings(own, o.sh)
@@ -69,8 +71,8 @@ func (o *vaultRestoreOptions) run(cmd *cobra.Command, path string) error {
 	if !cfg.given["data-dir"] {
 		return usagef("--data-dir is required").hinted("sidevault restore %s --data-dir DIR, with the path of a new directory", quoted(path))
 	}
-	if o.backend == "" {
-		o.backend = open.Bbolt + "://" + filepath.Join(cfg.DataDir, vaultFile)
+	if err := o.target(cfg); err != nil {
+		return err
 	}
 	checked, err := o.check(ctx, path, cfg, "")
 	if err != nil {
@@ -81,13 +83,13 @@ func (o *vaultRestoreOptions) run(cmd *cobra.Command, path string) error {
 			hinted("nothing was changed; use another backup, or restore all the same with --keep-damaged: they are served to nobody")
 	}
 	anchor := trustAnchor{vaultID: checked.Header.Vault, recipient: checked.Header.Control}
-	undo, err := o.prepare(cfg.DataDir, anchor)
+	back, err := o.prepare(cfg.DataDir, anchor)
 	if err != nil {
 		return err
 	}
-	result, err := o.load(ctx, checked)
-	if errors.Is(err, migrate.ErrNotEmpty) || errors.Is(err, migrate.ErrUnfinished) {
-		return firstOf(undo(), o.explainLoad(ctx, err))
+	begun, result, err := o.load(ctx, checked)
+	if !begun || errors.Is(err, migrate.ErrNotEmpty) || errors.Is(err, migrate.ErrUnfinished) {
+		return errors.Join(o.explainLoad(ctx, err), back())
 	}
 	if err != nil {
 		return o.explainLoad(ctx, err)
@@ -95,10 +97,22 @@ func (o *vaultRestoreOptions) run(cmd *cobra.Command, path string) error {
 	return o.tell(cfg, checked, result)
 }
 
+// target settles which storage is restored into.
+func (o *vaultRestoreOptions) target(cfg settings) error {
+	if o.backend == "" && o.backendFile == "" {
+		o.backend = fileStorage(filepath.Join(cfg.DataDir, vaultFile)).url.Reveal()
+	}
+	return urlFromFile("--"+backendKey, &o.backend, o.backendFile)
+}
+
 // prepare makes the data directory and its trust anchor, or finds that of an earlier
-// try. undo takes away what it made.
-func (o *vaultRestoreOptions) prepare(dir string, anchor trustAnchor) (undo func() error, err error) {
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+// try. back takes away what it made.
+func (o *vaultRestoreOptions) prepare(dir string, anchor trustAnchor) (back func() error, err error) {
+	var made undo
+	switch err := os.Mkdir(dir, 0o700); {
+	case err == nil:
+		made.add(func() error { return os.Remove(dir) })
+	case !errors.Is(err, fs.ErrExist):
 		return nil, failf(exitError, "make the data directory").because(err)
 	}
 	if err := checkDataDir(dir); err != nil {
@@ -111,31 +125,34 @@ func (o *vaultRestoreOptions) prepare(dir string, anchor trustAnchor) (undo func
 		if err != nil || there != anchor {
 			return nil, failf(exitConflict, "%s is of another vault; nothing was changed", path).hinted("name a new directory with --data-dir")
 		}
-		return func() error { return nil }, nil
+		return made.run, nil
 	}
 	if err != nil {
-		return nil, failf(exitError, "write the trust anchor").because(err)
+		return nil, firstOf(made.run(), failf(exitError, "write the trust anchor").because(err))
 	}
-	return func() error { return os.Remove(path) }, syncDir(dir)
+	made.add(func() error { return os.Remove(path) })
+	return made.run, errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
 }
 
-func (o *vaultRestoreOptions) load(ctx context.Context, checked *vault.CheckedBackup) (result migrate.Result, err error) {
-	to, err := openEnd(ctx, "--backend", o.backend, open.Options{Create: true})
-	if err != nil {
-		return result, err
-	}
-	defer func() { err = firstOf(err, to.Close()) }()
+// load puts the backup into the storage. begun says that there may be something in it.
+func (o *vaultRestoreOptions) load(ctx context.Context, checked *vault.CheckedBackup) (begun bool, result migrate.Result, err error) {
 	entry, err := checked.RestoreEntry(time.Now())
 	if err != nil {
-		return result, err
+		return false, result, err
 	}
+	to, err := openEnd(ctx, "--"+backendKey, o.backend, open.Options{Create: true})
+	if err != nil {
+		return false, result, err
+	}
+	defer func() { err = firstOf(err, to.Close()) }()
 	p := newProgress(o.sh)
 	defer p.end()
-	return migrate.Load(ctx, migrate.LoadConfig{
+	result, err = migrate.Load(ctx, migrate.LoadConfig{
 		To: to, LastKey: vault.HeaderKey, NotesKey: vault.CopyingKey, Name: "backup " + checked.End.SHA256.String(),
 		Each: checked.Each, Records: checked.Records, Digest: checked.Digest, Head: backends.Head(checked.End.Head),
 		Entries: [][]byte{entry}, Progress: func(at migrate.Progress) { showMigration(p, at) },
 	})
+	return true, result, err
 }
 
 func (o *vaultRestoreOptions) explainLoad(ctx context.Context, err error) error {
@@ -159,24 +176,43 @@ func (o *vaultRestoreOptions) explainLoad(ctx context.Context, err error) error 
 }
 
 func (o *vaultRestoreOptions) tell(cfg settings, b *vault.CheckedBackup, r migrate.Result) error {
+	unchecked := ""
+	for _, line := range notOpened(b.Locked) {
+		unchecked += "  not opened  " + line + "\n"
+	}
+	if n := len(b.Damaged); n > 0 {
+		unchecked += fmt.Sprintf("  damaged     %s, served to nobody: %s\n", counted(uint64(n), "record"), listed(b.Damaged))
+	}
+	_, err := fmt.Fprintf(o.sh.out, `Restored the vault %s as of %s: %s and %s.
+
+  control key  %s
+  audit head   %d %s
+  checked      %s
+%s
+The control key is pinned in %s.
+Compare it with the one that you kept: whoever knows a recipient can make a backup of a
+vault of their own. What changed since then is not in it. API keys that were revoked
+since are valid again: look at "sidevault key list".
+
+Next: %s
+`, b.Header.Vault, b.Header.CreatedAt.Format(time.RFC3339), counted(r.Records, "record"), countedAs(r.Head.Seq, "audit entry", "audit entries"),
+		b.Header.Control, r.Head.Seq, r.Head.Hash, counted(b.Versions, "version"), unchecked, filepath.Join(cfg.DataDir, trustFile), o.next(cfg))
+	return err
+}
+
+// next is the command that serves what was restored.
+func (o *vaultRestoreOptions) next(cfg settings) string {
 	serve := "sidevault serve --data-dir " + quoted(cfg.DataDir)
-	if scheme, _ := open.Scheme(o.backend); scheme != open.Bbolt || o.backend != open.Bbolt+"://"+filepath.Join(cfg.DataDir, vaultFile) {
-		serve += " --backend " + quoted(open.Redact(o.backend))
+	if cfg.file != "" {
+		serve += " --config " + quoted(cfg.file)
+	}
+	if file := fileStorage(filepath.Join(cfg.DataDir, vaultFile)); o.backendFile != "" || o.backend != file.url.Reveal() {
+		serve += " " + end("--"+backendKey, o.backend, o.backendFile)
 	}
 	for _, path := range identityFiles(cfg) {
 		if path != filepath.Join(cfg.DataDir, identityFile) {
 			serve += " --identity " + quoted(path)
 		}
 	}
-	_, err := fmt.Fprintf(o.sh.out, `Restored the vault %s as of %s: %s and %s.
-
-  audit head  %d %s
-
-What changed since then is not in it. API keys that were revoked since are valid
-again: look at "sidevault key list".
-
-Next: %s
-`, b.Header.Vault, b.Header.CreatedAt.Format(time.RFC3339), counted(r.Records, "record"), countedAs(r.Head.Seq, "audit entry", "audit entries"),
-		r.Head.Seq, r.Head.Hash, serve)
-	return err
+	return serve
 }

@@ -32,8 +32,6 @@ func newRoot(sh *shell) *cobra.Command {
 		newSetCommand(sh), newGetCommand(sh), newStatusCommand(sh), newListCommand(sh), newDeleteCommand(sh),
 		newTestCommand(sh), newCredentialCommand(sh), newWatchCommand(sh), newPurgeCommand(sh), newMigrateCommand(sh),
 		newEnvCommand(sh), newRotateCommand(sh), newCatalogCommand(sh), newPluginCommand(sh), newSyncCommand(sh), newKeyCommand(sh), newAuditCommand(sh),
-		newBackupCommand(sh), newRestoreCommand(sh),
-		newEnvCommand(sh), newCatalogCommand(sh), newPluginCommand(sh), newSyncCommand(sh), newKeyCommand(sh), newAuditCommand(sh),
 		newBackupCommand(sh), newRestoreCommand(sh), newRecoverCommand(sh),
 		newMCPCommand(sh), newExportCommand(sh), newVersionCommand(sh),
 	)

@@ -56,7 +56,7 @@ func newHTTPServer(s *sidecar, registry *prometheus.Registry) *http.Server {
 		Handler: rest.New(rest.Config{
 			Vault: s.vault, Registry: registry, Logger: s.log,
 			Options: rest.Options{
-				TrustedProxies: s.cfg.TrustedProxies, Closing: s.closing, Tokens: s.tokens, Peers: s.peers,
+				TrustedProxies: s.cfg.TrustedProxies, Closing: s.closing, Tokens: s.tokens, Peers: s.peers, Backups: s.backups.check(),
 				MCP: local.New(s.vault, mcp.NewHTTP(s.tools, mcp.HTTPOptions{Closing: s.closing})),
 			},
 		}),

@@ -74,7 +74,7 @@ var access = map[string][kindsOfCallers]int{
 	"POST /v1/sync/retry":  {401, 401, 401, 403, 403, 403, 200, 403, 200},
 	"GET /v1/audit":        {401, 401, 401, 403, 403, 403, 200, 200, 200},
 	"GET /v1/audit/head":   {401, 401, 401, 403, 403, 403, 200, 200, 200},
-	"GET /v1/backup":       {401, 401, 401, 403, 403, 403, 200, 200, 200},
+	"GET /v1/backup":       {401, 401, 401, 403, 403, 403, 200, 403, 200},
 	"GET /v1/whoami":       {401, 401, 401, 200, 200, 200, 200, 200, 200},
 	"POST /mcp":            {401, 401, 401, 200, 200, 200, 200, 200, 200},
 	// Nobody names a session, and each has its own: see TestMCPSessionIsTheCallersOwn.

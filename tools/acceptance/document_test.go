@@ -86,6 +86,8 @@ func schemas() map[string]any {
 		"RetryResult":              wire.RetryResult{},
 		"RetryResultEnvelope":      wire.Envelope[wire.RetryResult]{},
 		"RollbackRequest":          wire.RollbackRequest{},
+		"Rotation":                 wire.Rotation{},
+		"RotationEnvelope":         wire.Envelope[wire.Rotation]{},
 		"SetRequest":               wire.SetRequest{},
 		"SetResult":                wire.SetResult{},
 		"SetResultEnvelope":        wire.SlotEnvelope[wire.SetResult]{},

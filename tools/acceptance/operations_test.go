@@ -52,6 +52,8 @@ func operations() []operation {
 		{"getUsage", http.MethodGet, byID + "/usage", nil},
 		{"watch", http.MethodGet, "/v1/watch", nil},
 		{"listEnvironments", http.MethodGet, "/v1/environments", nil},
+		{"startRotation", http.MethodPost, "/v1/environments/staging/rotation", nil},
+		{"showRotation", http.MethodGet, "/v1/environments/staging/rotation", nil},
 		{"listKeys", http.MethodGet, "/v1/keys", nil},
 		{"createKey", http.MethodPost, "/v1/keys", newKey},
 		{"revokeKey", http.MethodDelete, "/v1/keys/" + someKeyID, nil},
@@ -166,6 +168,7 @@ func TestAdminOperationsTakeAdminScope(t *testing.T) {
 	for _, id := range []string{
 		"registerIntegration", "updateIntegration", "setCredentials", "saveCredentials", "deleteCredentials",
 		"listKeys", "createKey", "revokeKey", "listPlugins", "listSyncs", "retrySyncs", "listAudit", "getAuditHead",
+		"startRotation", "showRotation", "getBackup",
 	} {
 		operationNamed(id).send(user).Fails(http.StatusForbidden, "FORBIDDEN_ADMIN_SCOPE")
 	}
