@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault"
 	"github.com/sidevault/sidevault/vault/backup"
+	"github.com/sidevault/sidevault/vault/seal"
 )
 
 func (f *fixture) backup(o vault.BackupOptions) []byte {
@@ -222,11 +224,12 @@ func existed(t *testing.T, b *vault.CheckedBackup) {
 
 func TestBackupIsRefusedToOthers(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, vault.Options{})
+	f := newFixture(t, vault.Options{}, envs.Environment{Name: "staging"}, envs.Environment{Name: "production", Protected: true})
 	for name, change := range map[string]func(*vault.Caller){
 		"user scope":       func(c *vault.Caller) { c.Admin = false },
 		"one environment":  func(c *vault.Caller) { c.Environments = []string{"staging", "production"} },
 		"one integration":  func(c *vault.Caller) { c.Integrations = []string{"salesforce"} },
+		"not production":   func(c *vault.Caller) { c.Environments = []string{vault.All, "staging"} },
 		"nothing whatever": func(c *vault.Caller) { c.Environments = nil },
 	} {
 		caller := f.admin
@@ -237,7 +240,7 @@ func TestBackupIsRefusedToOthers(t *testing.T) {
 			t.Errorf("%s: %v, %d bytes", name, err, file.Len())
 		}
 	}
-	if n := len(f.audit(vault.ActionBackup)); n != 4 {
+	if n := len(f.audit(vault.ActionBackup)); n != 5 {
 		t.Errorf("%d refusals are in the audit log", n)
 	}
 	_, err := f.Backup(t.Context(), f.admin, io.Discard, vault.BackupOptions{Recipients: []string{"age1nonsense"}})
@@ -285,6 +288,54 @@ func TestBackupTellsWhatIsDamaged(t *testing.T) {
 	b, err := check(t, f.backup(vault.BackupOptions{}), f.config.Identities...)
 	if err != nil || len(b.Damaged) != 2 {
 		t.Errorf("damaged %v, %v", b, err)
+	}
+}
+
+// A record that is not there at all is told, too.
+func TestBackupTellsWhatIsLost(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, vault.Options{})
+	f.set("salesforce", "staging", "one")
+	f.set("salesforce", "staging", "two")
+	page, err := f.backend.List(t.Context(), "record/", "", 10)
+	if err != nil || len(page) != 2 {
+		t.Fatal(len(page), err)
+	}
+	lose := backends.Batch{Changes: []backends.Change{backends.Delete(page[1].Key, page[1].Revision)}}
+	if _, err := f.backend.Commit(t.Context(), lose); err != nil {
+		t.Fatal(err)
+	}
+	b, err := check(t, f.backup(vault.BackupOptions{}), f.config.Identities...)
+	if err != nil || !slices.Equal(b.Damaged, []string{page[1].Key}) {
+		t.Errorf("damaged %v, %v", b, err)
+	}
+}
+
+// Whoever lacks an environment's key is told what could not be checked.
+func TestBackupTellsWhatIsNotOpened(t *testing.T) {
+	t.Parallel()
+	other, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFixture(t, vault.Options{})
+	f.set("salesforce", "staging", "one")
+	f.set("salesforce", "production", "two")
+	production := []envs.Scope{"production"}
+	own, err := seal.RecipientOf(f.config.Identities[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Share(t.Context(), production, []string{other.Recipient().String()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Unshare(t.Context(), production, []string{own}); err != nil {
+		t.Fatal(err)
+	}
+	file := f.backup(vault.BackupOptions{})
+	b, err := check(t, file, f.config.Identities...)
+	if err != nil || len(b.Damaged) > 0 || b.Versions != 1 || b.Locked["production"] != 1 {
+		t.Errorf("%+v, %v", b, err)
 	}
 }
 

@@ -60,8 +60,15 @@ type CheckedBackup struct {
 	control *seal.Key
 	keys    map[string][]*seal.Key // by segment
 	closed  map[string]bool        // segments with a key that no identity opens
-	slots   map[string]seal.Place  // of credentials, by ORG/ID
+	slots   map[string]*occupant   // credentials, by ORG/ID
 	orgs    []string               // slugs
+}
+
+// occupant is a credential, as the checks know it.
+type occupant struct {
+	place   seal.Place
+	current uint64 // the version that its slot is at, 0 when it is in none
+	newest  uint64 // of its records
 }
 
 // CheckBackup reads a backup to its end and checks all there is to check: the file's
@@ -71,7 +78,7 @@ type CheckedBackup struct {
 func CheckBackup(ctx context.Context, c BackupCheck) (*CheckedBackup, error) {
 	b := &CheckedBackup{
 		check: c, Locked: map[string]uint64{}, late: map[string]int{}, files: map[string][]byte{}, creds: map[string][]byte{},
-		keys: map[string][]*seal.Key{}, closed: map[string]bool{}, slots: map[string]seal.Place{},
+		keys: map[string][]*seal.Key{}, closed: map[string]bool{}, slots: map[string]*occupant{},
 	}
 	if err := b.survey(ctx); err != nil {
 		return nil, err
@@ -88,7 +95,17 @@ func CheckBackup(ctx context.Context, c BackupCheck) (*CheckedBackup, error) {
 		}
 		return nil
 	}, nil)
+	b.findLost()
 	return b, err
+}
+
+// findLost finds credentials whose record is not there.
+func (b *CheckedBackup) findLost() {
+	for id, o := range b.slots {
+		if o.current > o.newest {
+			b.Damaged = append(b.Damaged, fmt.Sprintf("record/%s/%010d", id, o.current))
+		}
+	}
 }
 
 // survey reads the file once: it finds the control key, verifies the file with it,
@@ -259,6 +276,8 @@ func (b *CheckedBackup) sound(r backends.Record) bool {
 		return unopened(err) || err == nil && b.names(rest, k.Recipient())
 	case "cred":
 		return b.place(r.Key, r.Value)
+	case "live":
+		return b.occupied(r)
 	case "org":
 		b.orgs = append(b.orgs, rest)
 	}
@@ -283,9 +302,28 @@ func (b *CheckedBackup) place(key string, signed []byte) bool {
 	} else {
 		slot = d.Deleted.credential(0).Slot
 	}
-	b.slots[parts[1]+"/"+parts[2]] = seal.Place{
+	b.occupant(parts[1], parts[2]).place = seal.Place{
 		Org: parts[1], ID: parts[2], Integration: slot.Integration, Environment: string(slot.Scope), Name: slot.Name,
 	}
+	return true
+}
+
+func (b *CheckedBackup) occupant(org, id string) *occupant {
+	key := org + "/" + id
+	if b.slots[key] == nil {
+		b.slots[key] = new(occupant)
+	}
+	return b.slots[key]
+}
+
+// occupied notes at which version a slot is.
+func (b *CheckedBackup) occupied(r backends.Record) bool {
+	var d credentialDoc
+	doc, err := b.control.Verify(r.Key, r.Value)
+	if err != nil || json.Unmarshal(doc, &d) != nil {
+		return false
+	}
+	b.occupant(strings.Split(r.Key, "/")[1], string(d.ID)).current = d.Version
 	return true
 }
 
@@ -294,13 +332,15 @@ func (b *CheckedBackup) soundRecord(r backends.Record, rest string) bool {
 	if len(parts) != 3 {
 		return false
 	}
-	want, ok := b.slots[parts[0]+"/"+parts[1]]
+	held, ok := b.slots[parts[0]+"/"+parts[1]]
 	if !ok {
 		return false
 	}
+	want := held.place
 	if _, err := fmt.Sscanf(parts[2], "%d", &want.Version); err != nil {
 		return false
 	}
+	held.newest = max(held.newest, want.Version)
 	scope := sharedSegment
 	if want.Environment != "" {
 		scope = want.Environment

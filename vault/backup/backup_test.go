@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +23,7 @@ import (
 
 // sample is a small backup with lines of every kind.
 type sample struct {
-	t       *testing.T
+	t       testing.TB
 	root    *age.X25519Identity
 	control *seal.Key
 	items   []backup.Item
@@ -39,13 +41,22 @@ func newSample(t *testing.T) *sample {
 		t.Fatal(err)
 	}
 	s := &sample{t: t, root: root, control: control}
+	s.write(3000)
+	return s
+}
+
+// write writes the backup; large is how long one of its values is.
+func (s *sample) write(large int) {
+	s.t.Helper()
+	s.items = nil
+	t, root, control := s.t, s.root, s.control
 	var file bytes.Buffer
 	header := backup.Header{Vault: "v", Control: control.Recipient(), CreatedAt: time.Now(), Head: backup.Head{Revision: 3}}
 	w, err := backup.NewWriter(&file, header, root.Recipient())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, value := range []string{"", "text", "two\nlines <&> \u2028 \" \\", "\x00\xff binary", "\ufffd", strings.Repeat("x", 3000)} {
+	for i, value := range []string{"", "text", "two\nlines <&> \u2028 \" \\", "\x00\xff binary", "\ufffd", strings.Repeat("x", large)} {
 		s.add(backup.Item{Key: fmt.Sprintf("key/%d", i), Value: []byte(value)}, w.Record(fmt.Sprintf("key/%d", i), []byte(value)))
 	}
 	s.add(backup.Item{Key: "key/1", Changed: true, Value: []byte("new")}, w.Change("key/1", []byte("new")))
@@ -60,7 +71,6 @@ func newSample(t *testing.T) *sample {
 		t.Fatal(err)
 	}
 	s.file = file.Bytes()
-	return s
 }
 
 func (s *sample) add(i backup.Item, err error) {
@@ -139,7 +149,7 @@ func TestReadsWhatWasWritten(t *testing.T) {
 }
 
 // refused fails the test unless the error is one of the package's, on one line.
-func refused(t *testing.T, what string, err error) {
+func refused(t testing.TB, what string, err error) {
 	t.Helper()
 	if !errors.Is(err, backup.ErrDamaged) && !errors.Is(err, backup.ErrNotBackup) && !errors.Is(err, backup.ErrNoIdentity) {
 		t.Errorf("%s: the error is %v", what, err)
@@ -148,14 +158,57 @@ func refused(t *testing.T, what string, err error) {
 	}
 }
 
+// One bit of every byte is flipped, which one the seed decides.
 func TestEveryFlippedBitIsRefused(t *testing.T) {
 	t.Parallel()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
 	s := newSample(t)
 	for i := range s.file {
-		file := bytes.Clone(s.file)
-		file[i] ^= 1 << (i % 8)
+		file, bit := bytes.Clone(s.file), random.IntN(8)
+		file[i] ^= 1 << bit
 		_, err := s.read(file)
-		refused(t, fmt.Sprintf("bit %d of byte %d", i%8, i), err)
+		refused(t, fmt.Sprintf("bit %d of byte %d", bit, i), err)
+	}
+}
+
+// age encrypts in chunks: none of them can go, come twice, change places, or come from
+// another backup for the same recipients.
+func TestRearrangedChunksAreRefused(t *testing.T) {
+	t.Parallel()
+	const chunk = 64<<10 + 16
+	s, other := newSample(t), newSample(t)
+	s.write(4 * chunk)
+	other.root, other.control = s.root, s.control
+	other.write(4 * chunk)
+	first := len(s.file) % chunk // the header, and what the last chunk lacks of a whole one
+	if _, err := s.read(s.file); err != nil || len(s.file) < 4*chunk {
+		t.Fatalf("%d bytes, %v", len(s.file), err)
+	}
+	header := bytes.Index(s.file, []byte("\n--- ")) + 1
+	header += bytes.IndexByte(s.file[header:], '\n') + 1 + 16 // the MAC's line, and the nonce
+	at := func(of []byte, n int) []byte { return of[header+n*chunk : header+(n+1)*chunk] }
+	tail := s.file[header+2*chunk:]
+	for name, file := range map[string][]byte{
+		"as it was":                slices.Concat(s.file[:header], at(s.file, 0), at(s.file, 1), tail),
+		"two chunks swapped":       slices.Concat(s.file[:header], at(s.file, 1), at(s.file, 0), tail),
+		"a chunk missing":          slices.Concat(s.file[:header], at(s.file, 1), tail),
+		"a chunk twice":            slices.Concat(s.file[:header], at(s.file, 0), at(s.file, 0), at(s.file, 1), tail),
+		"a chunk of another":       slices.Concat(s.file[:header], at(other.file, 0), at(s.file, 1), tail),
+		"another's header":         slices.Concat(other.file[:header], s.file[header:]),
+		"cut between chunks":       s.file[:header+2*chunk],
+		"two backups in a file":    slices.Concat(s.file, other.file),
+		"bytes moved to the front": slices.Concat(s.file[first:], s.file[:first]),
+	} {
+		_, err := s.read(file)
+		if name == "as it was" {
+			if err != nil {
+				t.Fatalf("the test takes the file apart in the wrong places: %v", err)
+			}
+			continue
+		}
+		refused(t, name, err)
 	}
 }
 
@@ -194,7 +247,15 @@ func TestAlteredPlaintextIsRefused(t *testing.T) {
 			l[2] = strings.Replace(l[2], `"text":"text"`, `"text":"another"`, 1)
 			return l
 		},
-		"a record missing":        func(l []string) []string { return append(l[:1:1], l[2:]...) },
+		"a record missing": func(l []string) []string { return append(l[:1:1], l[2:]...) },
+		"a record repeated at the end": func(l []string) []string {
+			return slices.Insert(l, len(l)-2, l[2])
+		},
+		"another's value": func(l []string) []string { // of the same length
+			l[4], l[5] = strings.Replace(l[4], "key/3", "key/4", 1), strings.Replace(l[5], "key/4", "key/3", 1)
+			return append(l[:4:4], append([]string{l[5], l[4]}, l[6:]...)...)
+		},
+		"a longer log":            func(l []string) []string { return slices.Insert(l, len(l)-2, l[len(l)-3]) },
 		"a record twice":          func(l []string) []string { return append(append(l[:2:2], l[1]), l[2:]...) },
 		"a change missing":        func(l []string) []string { return append(l[:7:7], l[8:]...) },
 		"a change before records": func(l []string) []string { l[6], l[7] = l[7], l[6]; return l },

@@ -144,7 +144,7 @@ func (r *Reader) record(l line) (Item, error) {
 	case backends.ValidateKey(l.Key) != nil:
 		return Item{}, damaged("a record has no valid key")
 	case !l.Changed && (r.changed || l.Key <= r.last || l.Gone):
-		return Item{}, damaged("the record %q is out of order", l.Key)
+		return Item{}, damaged("the record %.100q is out of order", l.Key)
 	case l.Changed:
 		r.changed = true
 		r.seen.Changes++
