@@ -177,9 +177,9 @@ func TestRestoreIntoOtherEngines(t *testing.T) {
 		"postgres": pg.URL(pg.NewDatabase(t), testserver.PostgresOwner), "etcd": testserver.SharedEtcd(t).URL(),
 	} {
 		dir := filepath.Join(t.TempDir(), "new")
-		args := []string{"restore", b.file, "--data-dir", dir, "--identity", b.identity, "--backend", url}
+		args := []string{"restore", b.file, "--data-dir", dir, "--identity", b.identity, "--backend-file", urlFile(t, url)}
 		o := sidevault(t, args...)
-		o.wants(t, exitOK, "Restored the vault", "--backend")
+		o.wants(t, exitOK, "Restored the vault", "--backend-file")
 		sidevault(t, args...).wants(t, exitConflict, "not empty")
 		if got := resolveIn(t, url, dir, b.identity); got != "of staging" {
 			t.Errorf("%s: another value", name)

@@ -162,12 +162,7 @@ func (b *backups) close() {
 
 func (b *backups) run(ctx context.Context, last time.Time) {
 	defer close(b.stopped)
-	// The first of all, and one that is overdue, come at once. A file that says it is of the
-	// future, since a clock was wrong, must not keep them off until then.
-	next := last.Add(b.plan.Interval)
-	if last.After(time.Now()) {
-		next = time.Now()
-	}
+	next := last.Add(b.plan.Interval) // the first of all, and one that is overdue, at once
 	if !last.IsZero() {
 		b.last.Set(float64(last.Unix()))
 	}
@@ -242,12 +237,13 @@ func (b *backups) files() ([]string, error) {
 	return names, nil
 }
 
-// made reads from a name when that backup was begun.
+// made reads from a name when that backup was begun. One of the future, from when a clock
+// was wrong, is let alone, too: it must neither keep others off nor have them removed.
 func (b *backups) made(name string) (time.Time, bool) {
 	text, ok := strings.CutPrefix(name, b.prefix())
 	text, age := strings.CutSuffix(text, backupSuffix)
 	at, err := time.Parse(backupTime, text)
-	return at, ok && age && err == nil
+	return at, ok && age && err == nil && time.Until(at) < leastInterval
 }
 
 func newest(names []string) time.Time {
