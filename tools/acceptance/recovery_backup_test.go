@@ -46,8 +46,13 @@ func TestRecoveryOfAWholeBackup(t *testing.T) {
 	t.Parallel()
 	searchPath(t)
 	v := newRecoverable(t)
-	all := recipe(t, allOfTheBackup) + "\ncat credentials.jsonl\n"
-	stdout, stderr, err := paste(t, all, v.from(v.backUp(t), "salesforce", "production", v.File("identity.txt")))
+	v.wantsWhole(t, recipe(t, allOfTheBackup), v.from(v.backUp(t), "salesforce", "production", v.File("identity.txt")))
+}
+
+// wantsWhole fails the test unless a recipe gets back every version of every credential.
+func (v recoverable) wantsWhole(t *testing.T, all string, variables map[string]string) {
+	t.Helper()
+	stdout, stderr, err := paste(t, all+"\ncat credentials.jsonl\n", variables)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, stderr)
 	}
@@ -76,6 +81,7 @@ func TestRecoverCommand(t *testing.T) {
 	for _, args := range [][]string{
 		{"recover", "salesforce", "-e", "production", "--data-dir", v.Dir},
 		{"recover", "salesforce", "-e", "production", "--backup", backup, "--identity", v.recovery},
+		{"recover", "salesforce", "-e", "production", "--backup", backup, "--data-dir", v.Dir},
 	} {
 		o := binary.Run(t, "", nil, args...)
 		if o.Code != 0 {
@@ -83,4 +89,8 @@ func TestRecoverCommand(t *testing.T) {
 		}
 		follow(t, o.Stdout, nil).wants(t, "production", 2, v.opaque)
 	}
+	o := binary.Run(t, "", nil, "recover", "sftp", "--data-dir", v.Dir)
+	follow(t, o.Stdout, nil).wants(t, "", 1, v.fields)
+	o = binary.Run(t, "", nil, "recover", "--backup", backup, "--identity", v.recovery)
+	v.wantsWhole(t, o.Stdout, nil)
 }

@@ -135,16 +135,31 @@ type recoverable struct {
 
 func newRecoverable(t *testing.T) recoverable {
 	t.Helper()
-	recovery := filepath.Join(t.TempDir(), "recovery.txt")
 	identity, err := age.GenerateX25519Identity()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(recovery, []byte(identity.String()+"\n"), 0o600); err != nil {
+	return fillRecoverable(t, identity.String(), "--recovery-recipient", identity.Recipient().String())
+}
+
+// newPostQuantum is one whose keys are hybrid throughout.
+func newPostQuantum(t *testing.T) recoverable {
+	t.Helper()
+	identity, err := age.GenerateHybridIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fillRecoverable(t, identity.String(), "--post-quantum", "--recovery-recipient", identity.Recipient().String())
+}
+
+func fillRecoverable(t *testing.T, identity string, args ...string) recoverable {
+	t.Helper()
+	recovery := filepath.Join(t.TempDir(), "recovery.txt")
+	if err := os.WriteFile(recovery, []byte(identity+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	v := recoverable{
-		Vault: binary.Init(t, "--recovery-recipient", identity.Recipient().String()), recovery: recovery,
+		Vault: binary.Init(t, args...), recovery: recovery,
 		opaque: map[string]string{"value": "a 'b' \"c\" \\ ü 漢字\nsecond line\n"},
 		fields: map[string]string{"host": "sftp.example.com", "username": "u", "password": strings.Repeat("p", 8192)},
 	}
@@ -181,6 +196,21 @@ func TestRecoveryWithStockPrograms(t *testing.T) {
 	follow(t, bare, v.variables("salesforce", "production", host)).wants(t, "production", 2, v.opaque)
 	follow(t, bare, v.variables("sftp", "@shared", host)).wants(t, "", 1, v.fields)
 	follow(t, bare, v.variables("salesforce", "production", v.recovery)).wants(t, "production", 2, v.opaque)
+}
+
+// The stock programs recover a post-quantum vault by the same recipes.
+func TestRecoveryAfterQuantumComputers(t *testing.T) {
+	t.Parallel()
+	searchPath(t)
+	v := newPostQuantum(t)
+	host, backup := v.File("identity.txt"), v.backUp(t)
+	if text, err := os.ReadFile(host); err != nil || !bytes.Contains(text, []byte("AGE-SECRET-KEY-PQ-1")) {
+		t.Fatal("the identity is not hybrid", err)
+	}
+	follow(t, recipe(t, withExport), v.variables("salesforce", "production", host)).wants(t, "production", 2, v.opaque)
+	follow(t, recipe(t, withBbolt), v.variables("sftp", "@shared", v.recovery)).wants(t, "", 1, v.fields)
+	follow(t, recipe(t, fromBackup), v.from(backup, "salesforce", "production", v.recovery)).wants(t, "production", 2, v.opaque)
+	v.wantsWhole(t, recipe(t, allOfTheBackup), v.from(backup, "salesforce", "production", host))
 }
 
 func TestRecoveryOfADeletedCredential(t *testing.T) {
