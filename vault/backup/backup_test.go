@@ -165,6 +165,7 @@ func TestEveryFlippedBitIsRefused(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	s := newSample(t)
+	s.write(200)
 	for i := range s.file {
 		file, bit := bytes.Clone(s.file), random.IntN(8)
 		file[i] ^= 1 << bit
@@ -215,6 +216,7 @@ func TestRearrangedChunksAreRefused(t *testing.T) {
 func TestTruncationIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newSample(t)
+	s.write(200)
 	for n := range s.file {
 		_, err := s.read(s.file[:n])
 		refused(t, fmt.Sprintf("%d of %d bytes", n, len(s.file)), err)
