@@ -43,10 +43,10 @@ test: race tools ## run every test under the race detector
 	$(GO) -C tools/acceptance test -race -timeout 15m -parallel 4 -count=1 ./...
 	$(GO) -C tools/bench test -race -timeout 5m -count=1 ./...
 
-torture: race tools ## look longer for lost writes and histories without an order, for up to 15 minutes
+torture: race tools ## look longer for lost writes and histories without an order, for up to 20 minutes
 	$(GO) -C tools/acceptance test -race -timeout 4m -count=1 -v ./linear -run TestServers -torture
 	$(GO) -C tools/acceptance test -race -timeout 6m -count=1 -v . -run 'LosesNothing|NodesOfEtcd|Linearizable' -torture
-	$(GO) -C tools/acceptance test -race -timeout 6m -count=1 -v . -run RotationUnderLoad -torture
+	$(GO) -C tools/acceptance test -race -timeout 10m -count=1 -v . -run RotationUnderLoad -torture
 
 check: tools ## formatting, vet, staticcheck, tidy modules
 	files=$$(gofmt -l .); test -z "$$files" || { echo "not formatted, run gofmt -w:" $$files >&2; exit 1; }

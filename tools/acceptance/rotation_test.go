@@ -117,10 +117,11 @@ func (l *counters) work(random *rand.Rand) {
 
 // loop leaves the rotation its part of a small machine.
 func (l *counters) loop(do func()) {
+	pause := time.Duration(torturous(2, 20)) * time.Millisecond
 	l.wg.Go(func() {
 		for !l.over.Load() && !l.t.Failed() {
 			do()
-			time.Sleep(2 * time.Millisecond)
+			time.Sleep(pause)
 		}
 	})
 }
@@ -182,13 +183,20 @@ func TestRotationUnderLoad(t *testing.T) {
 // it was over.
 func (l *counters) reaches(credentials int) bool {
 	l.t.Helper()
-	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(time.Millisecond) {
+	const patience = time.Minute
+	last, moved := -1, time.Now()
+	for ; ; time.Sleep(time.Millisecond) {
 		r := l.rotation()
 		if !r.Running || r.Done >= credentials {
 			return r.Running
 		}
-		if time.Now().After(end) || l.t.Failed() {
-			l.t.Fatalf("the rotation is at %d of %d", r.Done, r.Total)
+		if r.Done != last {
+			last, moved = r.Done, time.Now()
+		}
+		if time.Since(moved) > patience || l.t.Failed() {
+			l.over.Store(true)
+			l.wg.Wait()
+			l.t.Fatalf("the rotation stays at %d of %d", r.Done, r.Total)
 		}
 	}
 }
