@@ -132,7 +132,7 @@ func (l *load) end() {
 // rotated waits for the end of a rotation.
 func (f *fixture) rotated(v *vault.Vault) {
 	f.t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
 		r, err := v.Rotation(f.t.Context(), f.admin, "production")
 		if err != nil {
 			f.t.Fatal(err)
@@ -241,7 +241,7 @@ func TestRotationSeenByAnotherHost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, vault.Options{Follow: follow})
 			other := f.open()
-			l := newLoad(t, f, 100, f.Vault, other)
+			l := newLoad(t, f, 40, f.Vault, other)
 			l.start()
 			for n := range 3 {
 				if _, err := f.StartRotation(t.Context(), f.admin, "production"); err != nil {
@@ -256,6 +256,21 @@ func TestRotationSeenByAnotherHost(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A rotation that begins in the moment in which the one before ends is worked on, too.
+func TestRotationsInSuccession(t *testing.T) {
+	f := newFixture(t, vault.Options{Exclusive: true})
+	if _, err := f.Set(t.Context(), f.admin, f.slot("salesforce", "production"), opaque("v")); err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		if _, err := f.StartRotation(t.Context(), f.admin, "production"); err != nil {
+			t.Fatal(err)
+		}
+		f.rotated(f.Vault)
+	}
+	f.wantOneKey("0051")
 }
 
 func TestRotationKeepsTheKeyOfDamagedRecords(t *testing.T) {

@@ -24,14 +24,15 @@ type rotator struct {
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
 
-	mu      sync.Mutex
-	running map[envs.Scope]bool
+	mu sync.Mutex
+	// again has the scopes that are being worked on, and whether they are to be once more.
+	again map[envs.Scope]bool
 }
 
 // startRotator follows the changes after a revision when it is told to, and goes on
 // with the rotations that are under way.
 func startRotator(v *Vault, follow bool, after Revision) *rotator {
-	r := &rotator{v: v, owner: uuid.NewString(), running: map[envs.Scope]bool{}}
+	r := &rotator{v: v, owner: uuid.NewString(), again: map[envs.Scope]bool{}}
 	r.ctx, r.stop = context.WithCancel(backends.Fresh(context.Background()))
 	if follow {
 		r.wg.Go(func() { r.follow(after) })
@@ -57,29 +58,48 @@ func (r *rotator) close(ctx context.Context) error {
 	}
 }
 
-// start works on a scope's rotation in the background, unless that is being done.
+// start works on a scope's rotation in the background. Where that is being done it is
+// done once more afterwards: what is at work may have ended the rotation before.
 func (r *rotator) start(scope envs.Scope) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.running[scope] || r.ctx.Err() != nil {
+	if r.ctx.Err() != nil {
 		return
 	}
-	r.running[scope] = true
+	if _, working := r.again[scope]; working {
+		r.again[scope] = true
+		return
+	}
+	r.again[scope] = false
 	r.wg.Go(func() {
-		defer func() {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			delete(r.running, scope)
-		}()
-		for {
-			err := r.run(r.ctx, scope, nil)
-			if err == nil || r.ctx.Err() != nil || errors.Is(err, backends.ErrClosed) || errors.Is(err, errStuck) || KindOf(err) == EnvironmentLocked {
-				return
-			}
-			r.v.log.Error("a rotation was interrupted; it goes on shortly", "scope", segment(scope), "err", err)
-			r.pause(rotationRetry)
+		for more := true; more; more = r.more(scope) {
+			r.work(scope)
 		}
 	})
+}
+
+// more reports whether start was called meanwhile.
+func (r *rotator) more(scope envs.Scope) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.again[scope] && r.ctx.Err() == nil {
+		r.again[scope] = false
+		return true
+	}
+	delete(r.again, scope)
+	return false
+}
+
+// work goes on with a rotation until it ends, or cannot.
+func (r *rotator) work(scope envs.Scope) {
+	for {
+		err := r.run(r.ctx, scope, nil)
+		if err == nil || r.ctx.Err() != nil || errors.Is(err, backends.ErrClosed) || errors.Is(err, errStuck) || KindOf(err) == EnvironmentLocked {
+			return
+		}
+		r.v.log.Error("a rotation was interrupted; it goes on shortly", "scope", segment(scope), "err", err)
+		r.pause(rotationRetry)
+	}
 }
 
 func (r *rotator) pause(d time.Duration) {

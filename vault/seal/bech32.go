@@ -11,6 +11,10 @@ import (
 
 const bech32Charset = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 
+// bech32Lengths are those of recipients whose kind fixes them. The checksum alone does not
+// tell a missing character at the end from a wrong one there.
+var bech32Lengths = map[string]int{"age": 62, "age1pq": 1959}
+
 // bech32Fault says what is wrong with a bech32 string, and which character it is
 // where that can be known: the checksum finds a single wrong one.
 func bech32Fault(s string) string {
@@ -28,6 +32,9 @@ func bech32Fault(s string) string {
 	}
 	if len(s)-sep-1 < 6 {
 		return fmt.Sprintf("it ends after %d characters: the rest is missing", len(s))
+	}
+	if known := bech32Lengths[s[:sep]]; known != 0 && len(s) != known {
+		return fmt.Sprintf("it has %d characters, and one of its kind has %d: some are missing or too many", len(s), known)
 	}
 	if bech32Sum(s, sep) == 1 {
 		return "its data is not a public key"

@@ -95,7 +95,8 @@ func TestParseRecipientNamesTheCharacter(t *testing.T) {
 		}
 		for typo, want := range map[string]string{
 			r[:20] + "b" + r[21:]:          `character 21, 'b', is in no recipient`,
-			r[:len(r)-1]:                   "one is missing or too many",
+			r[:len(r)-1]:                   fmt.Sprintf("it has %d characters, and one of its kind has %d", len(r)-1, len(r)),
+			r + "q":                        fmt.Sprintf("it has %d characters, and one of its kind has %d", len(r)+1, len(r)),
 			r[:12]:                         "",
 			strings.Replace(r, "1", "", 1): "",
 		} {
