@@ -268,7 +268,16 @@ func TestRotationsInSuccession(t *testing.T) {
 		if _, err := f.StartRotation(t.Context(), f.admin, "production"); err != nil {
 			t.Fatal(err)
 		}
-		f.rotated(f.Vault)
+		// Asked without a pause, to be there in that moment.
+		for ended := time.Now().Add(time.Minute); ; {
+			r, err := f.Rotation(t.Context(), f.admin, "production")
+			if err != nil || !r.Running {
+				break
+			}
+			if time.Now().After(ended) {
+				t.Fatalf("nobody works on the rotation: it is at %d of %d", r.Done, r.Total)
+			}
+		}
 	}
 	f.wantOneKey("0051")
 }
