@@ -88,6 +88,14 @@ func (d apiKeyDoc) caller() Caller {
 	}
 }
 
+// knownKey is an API key with the caller that it speaks for.
+type knownKey struct {
+	apiKeyDoc
+	speaker Caller
+}
+
+func (d apiKeyDoc) parsed(backends.Revision) knownKey { return knownKey{d, d.caller()} }
+
 // madeKey is a key on its way into storage.
 type madeKey struct {
 	doc    apiKeyDoc
@@ -137,9 +145,8 @@ func (v *Vault) Authenticate(ctx context.Context, key secret.Value) (Caller, err
 	if !isAPIKey(key.Reveal()) {
 		return Caller{}, denied(errors.New("it does not have the form of an API key"))
 	}
-	var d apiKeyDoc
-	_, err := v.document(ctx, apiKeyKey(hashKey(key.Reveal())), &d)
-	switch now := v.now(); {
+	d, err := kept(ctx, v, apiKeyKey(hashKey(key.Reveal())), apiKeyDoc.parsed)
+	switch now := v.clock(); {
 	case errors.Is(err, backends.ErrNotFound):
 		return Caller{}, denied(errors.New("unknown API key"))
 	case err != nil:
@@ -149,7 +156,7 @@ func (v *Vault) Authenticate(ctx context.Context, key secret.Value) (Caller, err
 	case !d.ExpiresAt.IsZero() && !now.Before(d.ExpiresAt):
 		return Caller{}, denied(fmt.Errorf("API key %s has expired", d.ID))
 	}
-	return d.caller(), nil
+	return d.speaker, nil
 }
 
 // CreateKey makes an API key of the caller's org. Its grant cannot exceed the

@@ -176,6 +176,7 @@ func (v *Vault) Versions(ctx context.Context, c Caller, at Address) (cred Creden
 	if err != nil {
 		return Credential{}, a.close(ctx, err)
 	}
+	cred.Versions = slices.Clone(cred.Versions)
 	slices.Reverse(cred.Versions)
 	return cred, nil
 }

@@ -6,20 +6,17 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"maps"
-	"reflect"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/maypok86/otter/v2"
 
-	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/vault/seal"
 	"github.com/sidevault/sidevault/vault/secret"
 )
 
-// defaultCacheBytes is how much of what it has read a vault keeps.
-const defaultCacheBytes = 32 << 20
+// defaultCacheBytes is how much of the records that it has decrypted a vault keeps.
+const defaultCacheBytes = 12 << 20
 
 // records keeps decrypted records, since one age decryption costs a fifth of a
 // millisecond. They are sealed under a random key of this process (AES-256-GCM, NIST SP
@@ -119,54 +116,4 @@ func cutCounted(b []byte) (part, rest []byte, ok bool) {
 		return nil, nil, false
 	}
 	return b[used : used+int(n)], b[used+int(n):], true
-}
-
-// documents keeps verified and decoded documents by key and revision. A revision of a
-// key is only ever one document, so nothing here is stale. They are shared: nobody
-// changes what their slices and maps hold.
-type documents struct {
-	cache *otter.Cache[string, decoded]
-}
-
-type decoded struct {
-	at    Revision
-	value reflect.Value // of the document's struct
-}
-
-// hotFamilies are those documents that reads need again and again.
-var hotFamilies = []string{"live/", "entry/", apiKeyPrefix}
-
-func newDocuments(most int) (*documents, error) {
-	c, err := otter.New(&otter.Options[string, decoded]{MaximumSize: max(1, most/averageDocument)})
-	return &documents{cache: c}, err
-}
-
-// averageDocument is what a decoded document takes on average, in bytes.
-const averageDocument = 2 << 10
-
-func hot(key string) bool {
-	return slices.ContainsFunc(hotFamilies, func(family string) bool { return strings.HasPrefix(key, family) })
-}
-
-// get copies the document into to, a pointer to a struct of its type.
-func (d *documents) get(r backends.Record, to any) bool {
-	if !hot(r.Key) {
-		return false
-	}
-	held, ok := d.cache.GetIfPresent(r.Key)
-	target := reflect.ValueOf(to).Elem()
-	if !ok || held.at != r.Revision || held.value.Type() != target.Type() {
-		return false
-	}
-	target.Set(held.value)
-	return true
-}
-
-func (d *documents) put(r backends.Record, from any) {
-	if !hot(r.Key) {
-		return
-	}
-	kept := reflect.New(reflect.TypeOf(from).Elem()).Elem()
-	kept.Set(reflect.ValueOf(from).Elem())
-	d.cache.Set(r.Key, decoded{at: r.Revision, value: kept})
 }

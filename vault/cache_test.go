@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/vault/seal"
 	"github.com/sidevault/sidevault/vault/secret"
 )
@@ -65,28 +64,6 @@ func TestRecordsAreBounded(t *testing.T) {
 	r.cache.CleanUp()
 	if got := r.cache.WeightedSize(); got > most {
 		t.Errorf("%d bytes are kept, of at most %d", got, most)
-	}
-}
-
-func TestDocumentsAreOfTheirRevision(t *testing.T) {
-	d, err := newDocuments(1 << 20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.put(backends.Record{Key: "live/a", Revision: 3}, &goneDoc{ID: "cred-3"})
-	d.put(backends.Record{Key: "usage/a", Revision: 3}, &goneDoc{ID: "cred-3"})
-	var got goneDoc
-	if !d.get(backends.Record{Key: "live/a", Revision: 3}, &got) || got.ID != "cred-3" {
-		t.Error("the document does not come back")
-	}
-	for _, r := range []backends.Record{{Key: "live/a", Revision: 4}, {Key: "live/b", Revision: 3}, {Key: "usage/a", Revision: 3}} {
-		if d.get(r, &got) {
-			t.Errorf("%s at %d is answered", r.Key, r.Revision)
-		}
-	}
-	var other credDoc
-	if d.get(backends.Record{Key: "live/a", Revision: 3}, &other) {
-		t.Error("a document is answered as one of another type")
 	}
 }
 

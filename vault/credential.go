@@ -146,12 +146,16 @@ func (s Slot) doc() *slotDoc {
 
 // live returns the credential that occupies the slot, or backends.ErrNotFound.
 func (v *Vault) live(ctx context.Context, org Org, slot Slot) (Credential, error) {
-	var d credentialDoc
-	rev, err := v.document(ctx, liveKey(org, slot), &d)
+	shared, err := v.glance(ctx, org, slot)
 	if err != nil {
 		return Credential{}, err
 	}
-	return d.credential(rev), nil
+	return *shared, nil
+}
+
+// glance is live for those who change nothing of the credential: it is shared.
+func (v *Vault) glance(ctx context.Context, org Org, slot Slot) (*Credential, error) {
+	return kept(ctx, v, liveKey(org, slot), credentialDoc.credential)
 }
 
 // lastDeleted returns the credential that was deleted last from the slot, or

@@ -38,6 +38,14 @@ type entryDoc struct {
 	UpdatedAt   time.Time `json:"updatedAt"`
 }
 
+// storedEntry is an entryDoc with the revision that it has in storage.
+type storedEntry struct {
+	entryDoc
+	revision Revision
+}
+
+func (d entryDoc) at(revision Revision) storedEntry { return storedEntry{d, revision} }
+
 func (d entryDoc) integration(key string) Integration {
 	return Integration{
 		Key: key, Name: d.Name, Category: d.Category, Description: d.Description, AuthTypes: d.AuthTypes,
@@ -85,8 +93,7 @@ func (v *Vault) lookup(ctx context.Context, org Org, key string) (Integration, e
 // entry is lookup, with the revision of what the org changed (0: nothing).
 func (v *Vault) entry(ctx context.Context, org Org, key string) (Integration, backends.Revision, error) {
 	i, inFile := (*v.catalog.Load()).Lookup(key)
-	var d entryDoc
-	rev, err := v.document(ctx, entryKey(org, key), &d)
+	d, err := kept(ctx, v, entryKey(org, key), entryDoc.at)
 	switch {
 	case errors.Is(err, backends.ErrNotFound) && inFile:
 		return i, 0, nil
@@ -95,12 +102,12 @@ func (v *Vault) entry(ctx context.Context, org Org, key string) (Integration, ba
 	case err != nil:
 		return Integration{}, 0, err
 	case inFile:
-		return d.change(i), rev, nil
+		return d.change(i), d.revision, nil
 	case d.Registered:
-		return d.integration(key), rev, nil
+		return d.integration(key), d.revision, nil
 	default:
 		// A change of an entry that has since left the catalog files.
-		return Integration{}, rev, v.unknownIntegration(key)
+		return Integration{}, d.revision, v.unknownIntegration(key)
 	}
 }
 

@@ -120,12 +120,34 @@ func (v *Vault) document(ctx context.Context, key string, to any) (backends.Revi
 	return r.Revision, v.decode(r, to)
 }
 
-// decode verifies and decodes a document that storage returned, unless it has done
-// so before.
-func (v *Vault) decode(r backends.Record, to any) error {
-	if v.docs.get(r, to) {
-		return nil
+// kept returns what parse makes of the signed document under key. Where the backend
+// keeps it in memory it is made once, and shared: nobody changes it. The error is
+// as document's.
+func kept[D, T any](ctx context.Context, v *Vault, key string, parse func(D, backends.Revision) T) (*T, error) {
+	view, err := v.gate.view(ctx, key)
+	if err != nil {
+		return nil, notFoundOr(err)
 	}
+	if made, ok := view.Made.(*T); ok {
+		return made, nil
+	}
+	var d D
+	if err := v.decode(view.Record, &d); err != nil {
+		return nil, err
+	}
+	made := new(T)
+	*made = parse(d, view.Record.Revision)
+	if view.Keeper != nil {
+		view.Keeper.Keep(made, decodedSize+len(view.Record.Value))
+	}
+	return made, nil
+}
+
+// decodedSize is about what a decoded document takes beyond the length of its text.
+const decodedSize = 256
+
+// decode verifies and decodes a document that storage returned.
+func (v *Vault) decode(r backends.Record, to any) error {
 	doc, err := v.control.Verify(r.Key, r.Value)
 	if err == nil {
 		err = json.Unmarshal(doc, to)
@@ -133,7 +155,6 @@ func (v *Vault) decode(r backends.Record, to any) error {
 	if err != nil {
 		return v.integrityError(fmt.Errorf("%s: %w", r.Key, err))
 	}
-	v.docs.put(r, to)
 	return nil
 }
 

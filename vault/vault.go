@@ -61,7 +61,7 @@ type Config struct {
 type Options struct {
 	ReadAudit    ReadAudit        // default ReadsCoalesced
 	KeepVersions int              // of a credential; default 10, at most MaxKeepVersions
-	CacheBytes   int              // of what was read, kept in memory; default 32 MiB
+	CacheBytes   int              // of decrypted records, kept in memory, sealed; default 12 MiB
 	Now          func() time.Time // default time.Now
 	Logger       *slog.Logger     // default: discard
 	Metrics      Metrics          // default: count nothing
@@ -109,7 +109,6 @@ type Vault struct {
 	metrics    Metrics
 	header     headerDoc
 	records    *records
-	docs       *documents
 	plugins    Plugins
 	courier    *courier // nil when there are no plugins
 	stale      func() time.Duration
@@ -127,7 +126,7 @@ type Vault struct {
 // close, after the vault.
 func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	v := &Vault{
-		gate: &gate{Backend: cfg.Backend}, envs: cfg.Envs, keep: cfg.KeepVersions,
+		gate: newGate(cfg.Backend), envs: cfg.Envs, keep: cfg.KeepVersions,
 		clock: cfg.Now, log: cfg.Logger, metrics: cfg.Metrics, seed: maphash.MakeSeed(),
 	}
 	v.backend = v.gate
@@ -143,7 +142,11 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	if v.clock == nil {
 		v.clock = time.Now
 	}
-	if err := v.makeCaches(cfg.CacheBytes); err != nil {
+	if cfg.CacheBytes == 0 {
+		cfg.CacheBytes = defaultCacheBytes
+	}
+	var err error
+	if v.records, err = newRecords(cfg.CacheBytes); err != nil {
 		return nil, err
 	}
 	if v.log == nil {
@@ -169,18 +172,6 @@ func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	}
 	v.rotator = startRotator(v, cfg.Follow, head.Revision)
 	return v, nil
-}
-
-// makeCaches makes the memory of what was read: half for records, half for documents.
-func (v *Vault) makeCaches(most int) (err error) {
-	if most == 0 {
-		most = defaultCacheBytes
-	}
-	if v.records, err = newRecords(most / 2); err != nil {
-		return err
-	}
-	v.docs, err = newDocuments(most / 2)
-	return err
 }
 
 // Close ends the deliveries and rotations under way, which go on when the vault is

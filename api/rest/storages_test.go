@@ -17,8 +17,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testserver.Run(m)) }
 
-// storage opens an empty store that ends with the test. One that several sidecars
-// can share is behind a cache, as when it is served, and says how stale it is.
+// storage opens an empty store that ends with the test, behind a cache as when it is
+// served. One that several sidecars can share says how stale it is.
 type storage func(testing.TB) (b backends.Backend, stale func() time.Duration)
 
 // onEach runs a test over every engine.
@@ -29,7 +29,9 @@ func onEach(t *testing.T, test func(*testing.T, storage)) {
 	}
 }
 
-func inMemory(testing.TB) (backends.Backend, func() time.Duration) { return memory.New(), nil }
+func inMemory(testing.TB) (backends.Backend, func() time.Duration) {
+	return cache.New(memory.New(), cache.Options{Exclusive: true}), nil
+}
 
 func inFile(t testing.TB) (backends.Backend, func() time.Duration) {
 	t.Helper()
@@ -44,8 +46,9 @@ func inFile(t testing.TB) (backends.Backend, func() time.Duration) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { b.Close() })
-	return b, nil
+	c := cache.New(b, cache.Options{Exclusive: true})
+	t.Cleanup(func() { c.Close() })
+	return c, nil
 }
 
 func inPostgres(t testing.TB) (backends.Backend, func() time.Duration) {

@@ -20,6 +20,10 @@
 // After a lost watch the cache goes on from the last event, and asks storage once
 // more for each record before it answers for it again; when events are missing it
 // forgets everything.
+//
+// Storage that no other process can change needs no watch ([Options.Exclusive]): the
+// cache then keeps what View is asked for, in the form that the reader made of it,
+// and the rest is as near in storage.
 package cache
 
 import (
@@ -55,6 +59,10 @@ type Options struct {
 	// be right, when storage is away; 0: not at all.
 	MaxStale time.Duration
 
+	// Exclusive says that nobody changes the storage but through this cache. It then
+	// watches nothing and is always live, Fresh asks nothing more, and Get keeps nothing.
+	Exclusive bool
+
 	// Timeout bounds a Get of storage, a probe, and the start of a watch. Default
 	// DefaultTimeout.
 	Timeout time.Duration
@@ -68,10 +76,11 @@ type Options struct {
 // Cache is a [backends.Backend] over another one. Its List, Log, Head and Watch are
 // those of the other.
 type Cache struct {
-	inner    backends.Backend
-	maxStale time.Duration
-	timeout  time.Duration
-	onError  func(error)
+	inner     backends.Backend
+	exclusive bool
+	maxStale  time.Duration
+	timeout   time.Duration
+	onError   func(error)
 
 	shards []shard // as many as a power of two
 	seed   maphash.Seed
@@ -85,7 +94,7 @@ type Cache struct {
 	right atomic.Int64
 	born  time.Time
 
-	hits, misses atomic.Uint64
+	misses atomic.Uint64
 
 	kick    chan struct{} // a read found storage away
 	suspect chan struct{} // a commit did not get through
@@ -113,11 +122,16 @@ func New(b backends.Backend, o Options) *Cache {
 		o.OnError = func(error) {}
 	}
 	c := &Cache{
-		inner: b, maxStale: o.MaxStale, timeout: o.Timeout, onError: o.OnError,
+		inner: b, exclusive: o.Exclusive, maxStale: o.MaxStale, timeout: o.Timeout, onError: o.OnError,
 		shards: newShards(o.MaxBytes), seed: maphash.MakeSeed(), born: time.Now(),
 		kick: make(chan struct{}, 1), suspect: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	if c.exclusive {
+		c.valid.Store(1)
+		close(c.ended)
+		return c
+	}
 	go c.run()
 	return c
 }
@@ -139,17 +153,43 @@ func (c *Cache) Get(ctx context.Context, key string) (backends.Record, error) {
 	if err := c.ready(ctx); err != nil {
 		return backends.Record{}, err
 	}
+	if c.exclusive {
+		return c.inner.Get(ctx, key)
+	}
+	e, err := c.find(ctx, key, true)
+	if err != nil {
+		return backends.Record{}, err
+	}
+	return e.record()
+}
+
+// View answers from memory where Get may.
+func (c *Cache) View(ctx context.Context, key string) (backends.View, error) {
+	if err := c.ready(ctx); err != nil {
+		return backends.View{}, err
+	}
+	e, err := c.find(ctx, key, false)
+	if err == nil {
+		err = e.err
+	}
+	if err != nil {
+		return backends.View{}, err
+	}
+	return backends.View{Record: backends.Record{Key: e.key, Value: e.value, Revision: e.revision}, Made: e.made, Keeper: e}, nil
+}
+
+// find returns what is known of a key, with the record's bytes where they are wanted.
+func (c *Cache) find(ctx context.Context, key string, bytes bool) (*entry, error) {
 	s := c.shard(key)
-	if backends.IsFresh(ctx) {
-		return c.getFresh(ctx, s, key)
+	if !c.exclusive && backends.IsFresh(ctx) {
+		return c.findFresh(ctx, s, key)
 	}
 	for {
-		if e := s.hit(key, c.valid.Load()); e != nil {
-			c.hits.Add(1)
-			return e.record()
+		if e := s.hit(key, c.valid.Load()); e.suits(bytes) {
+			return e, nil
 		}
 		if reason := c.away.Load(); reason != nil {
-			return c.getStale(s, key, *reason)
+			return c.findStale(s, key, bytes, *reason)
 		}
 		f, leads := s.join(key)
 		if leads {
@@ -158,17 +198,17 @@ func (c *Cache) Get(ctx context.Context, key string) (backends.Record, error) {
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return backends.Record{}, ctx.Err()
+			return nil, ctx.Err()
 		}
 		switch {
 		case f.dirty: // it may be older than what others were given meanwhile
 		case f.entry != nil:
 			c.misses.Add(1)
-			return f.entry.record()
+			return f.entry, nil
 		case errors.Is(f.err, backends.ErrUnavailable):
-			return c.getStale(s, key, f.err)
+			return c.findStale(s, key, bytes, f.err)
 		case !isContext(f.err) || leads:
-			return backends.Record{}, f.err
+			return nil, f.err
 		}
 	}
 }
@@ -179,7 +219,7 @@ func (c *Cache) fetch(ctx context.Context, s *shard, key string, f *flight) {
 	r, err := c.ask(ctx, key)
 	var e *entry
 	if err == nil || errors.Is(err, backends.ErrNotFound) {
-		e = &entry{key: key, value: r.Value, revision: r.Revision, err: err, epoch: epoch}
+		e = &entry{shard: s, key: key, value: r.Value, revision: r.Revision, err: err, epoch: epoch}
 	}
 	s.finish(key, f, e, err)
 }
@@ -192,35 +232,36 @@ func (c *Cache) ask(ctx context.Context, key string) (backends.Record, error) {
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%w: no answer within %v", backends.ErrUnavailable, c.timeout)
 	}
-	if errors.Is(err, backends.ErrUnavailable) {
+	if errors.Is(err, backends.ErrUnavailable) && !c.exclusive {
 		c.lose(err)
 	}
 	return r, err
 }
 
-// getFresh reads from storage, whatever is known.
-func (c *Cache) getFresh(ctx context.Context, s *shard, key string) (backends.Record, error) {
+// findFresh reads from storage, whatever is known.
+func (c *Cache) findFresh(ctx context.Context, s *shard, key string) (*entry, error) {
 	if reason := c.away.Load(); reason != nil {
-		return backends.Record{}, *reason
+		return nil, *reason
 	}
 	c.misses.Add(1)
 	r, err := c.ask(ctx, key)
-	if err == nil || errors.Is(err, backends.ErrNotFound) {
-		s.observe(key, r.Revision)
+	if err != nil && !errors.Is(err, backends.ErrNotFound) {
+		return nil, err
 	}
-	return r, err
+	s.observe(key, r.Revision)
+	return &entry{shard: s, key: key, value: r.Value, revision: r.Revision, err: err}, nil
 }
 
-// getStale answers while storage is away.
-func (c *Cache) getStale(s *shard, key string, reason error) (backends.Record, error) {
+// findStale answers while storage is away.
+func (c *Cache) findStale(s *shard, key string, bytes bool, reason error) (*entry, error) {
 	right := time.Duration(c.right.Load())
 	e := s.any(key)
-	if e == nil || c.maxStale <= 0 || right == 0 || c.clock()-right > c.maxStale {
+	if !e.suits(bytes) || c.maxStale <= 0 || right == 0 || c.clock()-right > c.maxStale {
 		c.misses.Add(1)
-		return backends.Record{}, reason
+		return nil, reason
 	}
-	c.hits.Add(1)
-	return e.record()
+	s.hits.Add(1)
+	return e, nil
 }
 
 // Commit fails at once while storage is away. What it changed, or may have changed,

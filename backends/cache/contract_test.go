@@ -13,8 +13,9 @@ import (
 // A cache changes nothing of what its backend promises.
 func TestContract(t *testing.T) {
 	for name, o := range map[string]cache.Options{
-		"roomy":    {MaxStale: time.Minute},
-		"too full": {MaxBytes: 2000, MaxStale: time.Minute},
+		"roomy":     {MaxStale: time.Minute},
+		"too full":  {MaxBytes: 2000, MaxStale: time.Minute},
+		"exclusive": {Exclusive: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			backendtest.Run(t, func(t *testing.T) backendtest.Open {

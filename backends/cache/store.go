@@ -26,13 +26,17 @@ type shard struct {
 	entries map[string]*entry
 	hand    *entry // of the ring of all entries: the next to be looked at
 	flights map[string]*flight
+	hits    atomic.Uint64
 }
 
-// entry is what is known of a key: its record, or err, that there is none. It is
-// not changed but for the bit and the links.
+// entry is what is known of a key: its record, what a reader made of it, or err, that
+// there is none. It is not changed but for the bit and the links.
 type entry struct {
+	shard    *shard
 	key      string
-	value    []byte
+	value    []byte // nil where there is made
+	made     any
+	bytes    int // of made
 	revision backends.Revision
 	err      error
 	epoch    uint64
@@ -41,7 +45,24 @@ type entry struct {
 	prev, next *entry
 }
 
-func (e *entry) size() int { return len(e.key) + len(e.value) + overhead }
+func (e *entry) size() int { return len(e.key) + len(e.value) + e.bytes + overhead }
+
+// suits reports whether the entry can answer, also when the record's bytes are wanted.
+func (e *entry) suits(bytes bool) bool { return e != nil && (e.made == nil || !bytes) }
+
+// Keep keeps what a reader made in the place of the record's bytes, unless the key was
+// changed or somebody else was faster.
+func (e *entry) Keep(made any, bytes int) {
+	s := e.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.entries[e.key] != e {
+		return
+	}
+	kept := &entry{shard: s, key: e.key, made: made, bytes: bytes, revision: e.revision, epoch: e.epoch}
+	kept.used.Store(true)
+	s.insert(kept)
+}
 
 // flight is a read of storage under way, which all who miss the key meanwhile wait
 // for. There is one at a time for a key, so that no older answer can replace a
@@ -84,6 +105,7 @@ func (s *shard) hit(key string, epoch uint64) *entry {
 	if !e.used.Load() {
 		e.used.Store(true)
 	}
+	s.hits.Add(1)
 	return e
 }
 

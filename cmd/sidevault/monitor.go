@@ -12,8 +12,12 @@ import (
 	"github.com/sidevault/sidevault/backends/cache"
 )
 
+// localCache is how much is kept in memory of a storage that is not shared: documents
+// alone, decoded.
+const localCache = 20 << 20
+
 // storage is what stands between a served vault and its engine: the count of the
-// engine's errors and, where others share the engine, the cache.
+// engine's errors, and a cache.
 type storage struct {
 	cfg    settings
 	log    *slog.Logger
@@ -30,7 +34,7 @@ func newStorage(cfg settings, log *slog.Logger) *storage {
 func (s *storage) around(b backends.Backend) backends.Backend {
 	b = &counting{Backend: b, errors: s.errors}
 	if !s.cfg.Storage.shared() {
-		return b
+		return cache.New(b, cache.Options{MaxBytes: localCache, Exclusive: true})
 	}
 	s.cache = cache.New(b, cache.Options{MaxBytes: s.cfg.CacheSize, MaxStale: s.cfg.MaxStale, OnError: s.changed})
 	return s.cache

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/backends/bbolt"
+	"github.com/sidevault/sidevault/backends/cache"
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault"
 	"github.com/sidevault/sidevault/vault/catalog"
@@ -145,7 +146,7 @@ func inParallel[T any](items []T, do func(T) error) error {
 
 // open calls do with the vault, which must not be served meanwhile.
 func (v *store) open(ctx context.Context, do func(*vault.Vault, *bbolt.Backend) error) error {
-	return v.openOn(ctx, func(b *bbolt.Backend) backends.Backend { return b }, do)
+	return v.openOn(ctx, func(b *bbolt.Backend) backends.Backend { return cache.New(b, cache.Options{Exclusive: true}) }, do)
 }
 
 // openOn is open with something between the vault and its storage.
