@@ -129,14 +129,35 @@ func (t *Tree) Scopes() []Scope {
 	return append(scopes, Shared)
 }
 
+// Next returns the scope in which a credential is looked for after s: its parent or, where
+// it has none, the shared one. After the shared one there is none.
+func (t *Tree) Next(s Scope) Scope {
+	if i, ok := t.index[string(s)]; ok {
+		return Scope(t.list[i].Parent)
+	}
+	return Shared
+}
+
 // Chain returns the scopes in which a credential for s is looked for, in order:
 // its own, its parents', the shared one.
 func (t *Tree) Chain(s Scope) []Scope {
 	var chain []Scope
-	for s != Shared {
+	for ; s != Shared; s = t.Next(s) {
 		chain = append(chain, s)
-		e, _ := t.Lookup(string(s))
-		s = Scope(e.Parent)
 	}
 	return append(chain, Shared)
+}
+
+// Ptr is Scope.Ptr for a scope of the tree, without making a copy of its name.
+func (t *Tree) Ptr(s Scope) *string {
+	if i, ok := t.index[string(s)]; ok {
+		return &t.list[i].Name
+	}
+	return s.Ptr()
+}
+
+// Protected reports whether s is a protected environment.
+func (t *Tree) Protected(s Scope) bool {
+	i, ok := t.index[string(s)]
+	return ok && t.list[i].Protected
 }

@@ -113,10 +113,11 @@ func (v *Vault) Details(ctx context.Context, c Caller, slot Slot, o ResolveOptio
 	if _, err := v.lookup(ctx, c.Org, slot.Integration); err != nil {
 		return Credential{}, err
 	}
-	if cred, err = v.find(ctx, c.Org, slot, o); err != nil {
+	found, err := v.find(ctx, c.Org, slot, o)
+	if err != nil {
 		return Credential{}, err
 	}
-	return cred, a.inherits(slot, cred.Slot)
+	return *found, a.inherits(slot, found.Slot)
 }
 
 // RemoveByID marks the credential with that ID as deleted, under the rules of
@@ -187,7 +188,7 @@ func (v *Vault) Rollback(ctx context.Context, c Caller, at Address, version uint
 	var fields seal.Fields
 	prepare := func(a *attempt, cred Credential) (err error) {
 		a.note("rolledBackTo", version)
-		if fields, err = v.openVersion(ctx, c.Org, cred, version); err != nil {
+		if fields, err = v.versionFields(ctx, c.Org, &cred, version); err != nil {
 			return v.lost(err, recordKey(c.Org, cred.ID, version))
 		}
 		integration, err := v.lookup(ctx, c.Org, cred.Slot.Integration)

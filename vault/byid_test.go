@@ -81,7 +81,7 @@ func TestUpdate(t *testing.T) {
 	slot.Name = name
 	for version, value := range map[uint64]string{1: "one", 2: "two"} {
 		got, err := f.Resolve(t.Context(), f.admin, slot, vault.ResolveOptions{Version: version})
-		if err != nil || !got.Fields["value"].Equal(secret.New(value)) {
+		if err != nil || !field(got).Equal(secret.New(value)) {
 			t.Errorf("version %d after the move: a wrong value, or %v", version, err)
 		}
 	}
@@ -154,7 +154,7 @@ func TestRollback(t *testing.T) {
 		t.Fatalf("version %d, %v", cred.Version, err)
 	}
 	got, err := f.Resolve(t.Context(), f.admin, f.slot("salesforce", ""), vault.ResolveOptions{})
-	if err != nil || !got.Fields["value"].Equal(secret.New("one")) {
+	if err != nil || !field(got).Equal(secret.New("one")) {
 		t.Errorf("a wrong value, or %v", err)
 	}
 	_, err = f.Rollback(t.Context(), f.admin, at(r), 9, 0)
@@ -260,7 +260,7 @@ func TestRestoreAndPurge(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := f.Resolve(t.Context(), f.admin, f.slot("salesforce", ""), vault.ResolveOptions{})
-	if err != nil || got.Credential.ID != r.Credential.ID || !got.Fields["value"].Equal(secret.New("one")) {
+	if err != nil || got.Credential.ID != r.Credential.ID || !field(got).Equal(secret.New("one")) {
 		t.Fatalf("after the restore: %v, %v", got.Credential.ID, err)
 	}
 	remove()

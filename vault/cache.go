@@ -5,14 +5,16 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/binary"
+	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"sync/atomic"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/maypok86/otter/v2"
 
 	"github.com/sidevault/sidevault/vault/seal"
-	"github.com/sidevault/sidevault/vault/secret"
 )
 
 // defaultCacheBytes is how much of the records that it has decrypted a vault keeps.
@@ -23,6 +25,9 @@ const defaultCacheBytes = 12 << 20
 // 800-38D), so that what lies in memory is ciphertext, and opened for the length of a
 // request. A record is addressed by its credential, its version and the revision that
 // the credential had: what that stands for never changes, so nothing here is stale.
+//
+// What is sealed is the fields as they leave ([appendFields]): who reads a secret that
+// was read before gets it decrypted into the answer, and nowhere else.
 type records struct {
 	aead  cipher.AEAD
 	nonce atomic.Uint64 // counts, so that none is used twice under the key
@@ -58,62 +63,58 @@ func newRecords(most int) (*records, error) {
 	return r, err
 }
 
-func (r *records) get(id recordID) (seal.Fields, bool) {
+// get appends the fields of a record to to.
+func (r *records) get(to []byte, id recordID) ([]byte, bool) {
 	sealed, ok := r.cache.GetIfPresent(id)
 	if !ok {
-		return nil, false
+		return to, false
 	}
 	size := r.aead.NonceSize()
-	plain, err := r.aead.Open(nil, sealed[:size], sealed[size:], nil)
+	opened, err := r.aead.Open(to, sealed[:size], sealed[size:], nil)
 	if err != nil {
-		return nil, false // memory has changed under us: decrypt the record itself
+		return to, false // memory has changed under us: decrypt the record itself
 	}
-	defer clear(plain)
-	return decodeFields(plain)
+	return opened, true
 }
 
-func (r *records) put(id recordID, fields seal.Fields) {
-	plain := encodeFields(fields)
-	defer clear(plain)
-	nonce := make([]byte, r.aead.NonceSize(), r.aead.NonceSize()+len(plain)+r.aead.Overhead())
+func (r *records) put(id recordID, fields []byte) {
+	nonce := make([]byte, r.aead.NonceSize(), r.aead.NonceSize()+len(fields)+r.aead.Overhead())
 	binary.BigEndian.PutUint64(nonce[4:], r.nonce.Add(1))
-	r.cache.Set(id, r.aead.Seal(nonce, nonce, plain, nil))
+	r.cache.Set(id, r.aead.Seal(nonce, nonce, fields, nil))
 }
 
-// encodeFields writes each name and value after its length, as an unsigned varint.
-func encodeFields(fields seal.Fields) []byte {
-	size := 0
+// appendFields appends fields as a JSON object, its members in the order of their
+// names.
+func appendFields(to []byte, fields seal.Fields) ([]byte, error) {
+	room := 2
 	for name, value := range fields {
-		size += len(name) + value.Len() + 2*binary.MaxVarintLen64
+		room += longestQuoted*(len(name)+value.Len()) + len(`"":"",`)
 	}
-	b := make([]byte, 0, size)
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		b = binary.AppendUvarint(b, uint64(len(name)))
-		b = append(b, name...)
-		b = binary.AppendUvarint(b, uint64(fields[name].Len()))
-		b = append(b, fields[name].Reveal()...)
-	}
-	return b
-}
-
-func decodeFields(b []byte) (seal.Fields, bool) {
-	fields := seal.Fields{}
-	for len(b) > 0 {
-		name, rest, ok := cutCounted(b)
-		value, rest, okValue := cutCounted(rest)
-		if !ok || !okValue {
-			return nil, false
+	to = append(slices.Grow(to, room), '{')
+	var err error
+	for i, name := range slices.Sorted(maps.Keys(fields)) {
+		if i > 0 {
+			to = append(to, ',')
 		}
-		fields[string(name)] = secret.New(string(value))
-		b = rest
+		if to, err = jsontext.AppendQuote(to, name); err != nil {
+			return to, err
+		}
+		to = append(to, ':')
+		if to, err = jsontext.AppendQuote(to, fields[name].Reveal()); err != nil {
+			return to, errors.New("a field is not UTF-8") // the error could quote it
+		}
 	}
-	return fields, true
+	return append(to, '}'), nil
 }
 
-func cutCounted(b []byte) (part, rest []byte, ok bool) {
-	n, used := binary.Uvarint(b)
-	if used <= 0 || n > uint64(len(b)-used) {
-		return nil, nil, false
+// longestQuoted is how many bytes JSON may make of one.
+const longestQuoted = 6
+
+// parseFields reads what appendFields wrote.
+func parseFields(object []byte) (seal.Fields, error) {
+	var fields seal.Fields
+	if json.Unmarshal(object, &fields) != nil {
+		return nil, errors.New("the fields are no JSON object of strings") // the error could quote it
 	}
-	return b[used : used+int(n)], b[used+int(n):], true
+	return fields, nil
 }

@@ -1,9 +1,12 @@
 package vault
 
 import (
+	"bytes"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/sidevault/sidevault/vault/seal"
 	"github.com/sidevault/sidevault/vault/secret"
@@ -15,13 +18,14 @@ func TestRecordsComeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := recordID{org: "o", id: "cred-1", version: 1, at: 7}
-	r.put(id, seal.Fields{"user": secret.New("u"), "password": secret.New(strings.Repeat("p", 8192)), "empty": secret.New("")})
-	got, ok := r.get(id)
-	if !ok || len(got) != 3 || !got["password"].Equal(secret.New(strings.Repeat("p", 8192))) || !got["user"].Equal(secret.New("u")) {
-		t.Error("the fields are others")
+	object := []byte(`{"password":"` + strings.Repeat("p", 8192) + `"}`)
+	r.put(id, object)
+	got, ok := r.get([]byte("before"), id)
+	if rest, found := bytes.CutPrefix(got, []byte("before")); !ok || !found || !bytes.Equal(rest, object) {
+		t.Error("what comes back is not what was kept")
 	}
 	for _, other := range []recordID{{"x", "cred-1", 1, 7}, {"o", "cred-2", 1, 7}, {"o", "cred-1", 2, 7}, {"o", "cred-1", 1, 8}} {
-		if _, ok := r.get(other); ok {
+		if got, ok := r.get(nil, other); ok || got != nil {
 			t.Errorf("%+v is answered with another's fields", other)
 		}
 	}
@@ -36,14 +40,14 @@ func TestRecordsAreSealed(t *testing.T) {
 	nonces := map[string]bool{}
 	for n := range uint64(100) {
 		id := recordID{id: "cred-1", version: n}
-		r.put(id, seal.Fields{"value": secret.New("canary-value")})
+		r.put(id, []byte("canary-value"))
 		kept, _ := r.cache.GetIfPresent(id)
 		if strings.Contains(string(kept), "canary") {
 			t.Fatal("a record is kept in clear")
 		}
 		nonces[string(kept[:r.aead.NonceSize()])] = true
 		kept[len(kept)-1] ^= 1
-		if _, ok := r.get(id); ok {
+		if _, ok := r.get(nil, id); ok {
 			t.Error("an altered record is opened")
 		}
 	}
@@ -59,7 +63,7 @@ func TestRecordsAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range uint64(2000) {
-		r.put(recordID{id: ID(fmt.Sprint(n)), version: 1}, seal.Fields{"value": secret.New(strings.Repeat("x", 4096))})
+		r.put(recordID{id: ID(fmt.Sprint(n)), version: 1}, make([]byte, 4096))
 	}
 	r.cache.CleanUp()
 	if got := r.cache.WeightedSize(); got > most {
@@ -68,15 +72,27 @@ func TestRecordsAreBounded(t *testing.T) {
 }
 
 func FuzzFields(f *testing.F) {
-	f.Add([]byte("\x05value\x01x"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		fields, ok := decodeFields(b)
-		if !ok {
-			return
+	f.Add("value", "x", "", "")
+	f.Add("value", `"\\`, "x", "\u2028<")
+	f.Fuzz(func(t *testing.T, name, value, another, second string) {
+		fields := seal.Fields{name: secret.New(value)}
+		if another != "" {
+			fields[another] = secret.New(second)
 		}
-		again, ok := decodeFields(encodeFields(fields))
-		if !ok || len(again) != len(fields) {
-			t.Error("fields do not survive")
+		object, err := appendFields(nil, fields)
+		for name, value := range fields {
+			if !utf8.ValidString(name + value.Reveal()) {
+				if err == nil {
+					t.Error("what is not UTF-8 is written")
+				}
+				return
+			}
+		}
+		again, parseErr := parseFields(object)
+		same := err == nil && parseErr == nil && maps.EqualFunc(fields, again, secret.Value.Equal)
+		_, opaque := fields[ValueField]
+		if opaque = opaque && len(fields) == 1; !same || (Resolved{Secret: secret.Hold(object)}).Opaque() != opaque {
+			t.Error("the fields do not survive")
 		}
 	})
 }

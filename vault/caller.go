@@ -116,7 +116,7 @@ type attempt struct {
 // begin opens an attempt at action on an integration's slot.
 func (v *Vault) begin(c Caller, action string, slot Slot) *attempt {
 	a := v.beginOn(c, action, targetIntegration, slot.Integration)
-	a.entry.Environment = slot.Scope.Ptr()
+	a.entry.Environment = v.envs.Ptr(slot.Scope)
 	a.entry.Name = slot.Name
 	return a
 }

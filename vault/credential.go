@@ -49,7 +49,7 @@ type Version struct {
 }
 
 // StatusAt returns the status at a moment, which may be StatusExpired.
-func (c Credential) StatusAt(now time.Time) Status {
+func (c *Credential) StatusAt(now time.Time) Status {
 	if c.Status == StatusActive && !c.ExpiresAt.IsZero() && !now.Before(c.ExpiresAt) {
 		return StatusExpired
 	}

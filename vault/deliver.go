@@ -179,7 +179,7 @@ func (c *courier) call(p parcel) (SyncCall, seal.Fields, error) {
 	if err != nil {
 		return SyncCall{}, nil, err
 	}
-	fields, err := c.v.openVersion(c.ctx, p.org, cred, d.Version)
+	fields, err := c.v.versionFields(c.ctx, p.org, &cred, d.Version)
 	call.AuthType, call.Fields = cred.AuthType, p.binding.given(fields)
 	return call, fields, err
 }

@@ -121,7 +121,7 @@ func TestRejectionKeepsWhatWasStored(t *testing.T) {
 		t.Errorf("audited as %+v", got)
 	}
 	r, err := f.Resolve(t.Context(), f.admin, slot, vault.ResolveOptions{})
-	if err != nil || r.Version != 1 || !r.Fields["value"].Equal(secret.New("first-value")) {
+	if err != nil || r.Version != 1 || !field(r).Equal(secret.New("first-value")) {
 		t.Errorf("version %d, %v", r.Version, err)
 	}
 }
@@ -194,7 +194,7 @@ func TestValidationHoldsNoLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err := f.Resolve(t.Context(), f.admin, f.slot("salesforce", ""), vault.ResolveOptions{})
-	if err != nil || r.Version != 2 || !r.Fields["value"].Equal(secret.New("slow")) {
+	if err != nil || r.Version != 2 || !field(r).Equal(secret.New("slow")) {
 		t.Errorf("version %d, %v", r.Version, err)
 	}
 }

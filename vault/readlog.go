@@ -3,12 +3,14 @@ package vault
 import (
 	"context"
 	"errors"
-	"maps"
+	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sidevault/sidevault/backends"
+	"github.com/sidevault/sidevault/envs"
 )
 
 // ReadAudit says when a read's audit entry is written.
@@ -30,9 +32,15 @@ const (
 	// maxPendingReads bounds how many different reads wait to be written; the
 	// reader of one more flushes first, and is refused when that fails.
 	maxPendingReads = 10_000
+	// flushers is how many commits of a flush are under way at once, so that they share
+	// the disk's work.
+	flushers = 32
 )
 
-// readLog brings reads into the audit log.
+// readLog brings reads into the audit log. A read finds its count in one of several
+// shards, each with a lock of its own, and raises it. Every second a flush takes what was
+// counted and writes it: as audit entries at once, into the usage documents by and by
+// (see readUsage).
 type readLog struct {
 	v     *Vault
 	mode  ReadAudit
@@ -41,31 +49,45 @@ type readLog struct {
 	done  chan struct{}
 	once  sync.Once
 
-	flushing sync.Mutex // one flush at a time, so that entries keep their order
+	seed    maphash.Seed
+	shards  [32]readShard
+	pending atomic.Int64 // counts that are not 0, or are being written
 
-	mu      sync.Mutex
-	pending map[readKey]*readCount
-	writing map[readKey]*readCount // what a flush has taken; nobody changes it
-	failed  time.Time              // since when flushing fails; zero while it works
+	failed atomic.Pointer[time.Time] // since when flushing fails; nil while it works
+
+	flushing sync.Mutex // one flush at a time
+	usage    readUsage
+}
+
+type readShard struct {
+	mu     sync.Mutex
+	counts map[readKey]*readCount
 }
 
 // readKey is what reads that are counted together have in common.
 type readKey struct {
-	org, actor, credential, environment, name, resolvedFrom, source, peer, realm string
-	version                                                                      uint64
+	org                                                string // its UUID
+	actor, kind, credential, name, source, peer, realm string
+	environment, from                                  envs.Scope
+	version                                            uint64
 }
 
+// readCount is how often something was read since it was last written. Its shard's
+// lock guards it.
 type readCount struct {
-	org    string // its UUID
-	entry  auditBody
-	logged bool // each read has its own entry already
-	count  int
-	since  time.Time
-	last   time.Time
+	readKey
+	entry       auditBody // of the first of these reads
+	count       int
+	since, last time.Time
+	written     bool // the entries, by each read for itself
 }
 
 func newReadLog(v *Vault, mode ReadAudit, grace time.Duration) *readLog {
-	l := &readLog{v: v, mode: mode, grace: max(grace, graceWithoutAudit), stop: make(chan struct{}), done: make(chan struct{}), pending: map[readKey]*readCount{}}
+	l := &readLog{v: v, mode: mode, grace: max(grace, graceWithoutAudit), stop: make(chan struct{}), done: make(chan struct{}), seed: maphash.MakeSeed()}
+	for i := range l.shards {
+		l.shards[i].counts = map[readKey]*readCount{}
+	}
+	l.usage = readUsage{v: v, pending: map[usageKey]*usageCount{}}
 	go l.run()
 	return l
 }
@@ -97,19 +119,24 @@ func (l *readLog) report(failed bool, err error) bool {
 	return err != nil
 }
 
-// record takes one successful read. When it returns nil the read is in the audit
-// log, or counted to be there within a second.
-func (l *readLog) record(ctx context.Context, org Org, entry auditBody) error {
-	entry.Outcome = OutcomeSuccess
+// record takes one successful read of what was found in a scope. When it returns nil
+// the read is in the audit log, or counted to be there within a second.
+func (l *readLog) record(ctx context.Context, c *Caller, entry *auditBody, asked Slot, from envs.Scope) error {
 	if l.mode == ReadsEach {
-		if err := l.v.appendEntries(ctx, entry); err != nil {
+		body := *entry
+		body.Outcome, body.Metadata = OutcomeSuccess, map[string]any{"resolvedFrom": from.Ptr()}
+		if err := l.v.appendEntries(ctx, body); err != nil {
 			return storageError(err)
 		}
 	} else if err := l.failing(); err != nil {
 		return err
 	}
-	for !l.add(org, entry) {
-		if l.stuck() {
+	key := readKey{
+		org: c.Org.ID, actor: entry.Actor.ID, kind: entry.Actor.Kind, credential: entry.CredentialID, version: entry.Version, name: entry.Name,
+		environment: asked.Scope, from: from, source: entry.Source, peer: host(entry.Peer), realm: entry.Realm,
+	}
+	for !l.add(key, entry) {
+		if l.failed.Load() != nil {
 			return errorf(BackendUnavailable, "Reads are refused because they cannot be recorded").
 				detailed("%d different ones wait for the audit log to be writable", maxPendingReads)
 		}
@@ -120,132 +147,176 @@ func (l *readLog) record(ctx context.Context, org Org, entry auditBody) error {
 	return nil
 }
 
-// stuck reports whether the last flush failed.
-func (l *readLog) stuck() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return !l.failed.IsZero()
-}
-
 // failing returns a BackendUnavailable when counts could not be written for too
 // long.
 func (l *readLog) failing() error {
+	since := l.failed.Load()
+	if since == nil {
+		return nil
+	}
 	grace := graceWithoutAudit
 	if l.v.Stale() > 0 {
 		grace = l.grace
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.failed.IsZero() || l.v.clock().Sub(l.failed) < grace {
+	if l.v.clock().Sub(*since) < grace {
 		return nil
 	}
 	return errorf(BackendUnavailable, "Reads are refused because they cannot be recorded").
-		detailed("the audit log has not been writable since %s", l.failed.UTC().Format(TimeFormat))
+		detailed("the audit log has not been writable since %s", since.UTC().Format(TimeFormat))
 }
 
 // add counts a read, unless it is a new one and there is no room for more.
-func (l *readLog) add(org Org, entry auditBody) bool {
-	from, _ := entry.Metadata["resolvedFrom"].(*string)
-	key := readKey{
-		org: entry.Org, actor: entry.Actor.key(), credential: entry.CredentialID, version: entry.Version, name: entry.Name,
-		environment: text(entry.Environment), resolvedFrom: text(from), source: entry.Source, peer: host(entry.Peer), realm: entry.Realm,
-	}
+func (l *readLog) add(key readKey, entry *auditBody) bool {
 	now := l.v.now()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if c, ok := l.pending[key]; ok {
-		c.count++
-		c.last = now
-		return true
+	s := &l.shards[maphash.String(l.seed, key.credential)%uint64(len(l.shards))]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.counts[key]
+	if c == nil || c.count == 0 {
+		if l.pending.Load() >= maxPendingReads {
+			return false
+		}
+		l.pending.Add(1)
 	}
-	if _, again := l.writing[key]; !again && len(l.pending)+len(l.writing) >= maxPendingReads {
-		return false
+	if c == nil {
+		c = &readCount{readKey: key, written: l.mode == ReadsEach}
+		s.counts[key] = c
 	}
-	entry.Peer = key.peer
-	l.pending[key] = &readCount{org: org.ID, entry: entry, logged: l.mode == ReadsEach, count: 1, since: now, last: now}
+	if c.count == 0 {
+		c.entry, c.since = *entry, now
+	}
+	c.count++
+	c.last = now
 	return true
 }
 
-// flush writes what is pending. What cannot be written stays pending.
-func (l *readLog) flush(ctx context.Context) error {
-	l.flushing.Lock()
-	defer l.flushing.Unlock()
-	l.mu.Lock()
-	pending := l.pending
-	l.pending, l.writing = map[readKey]*readCount{}, pending
-	l.mu.Unlock()
-	keys := slices.SortedFunc(maps.Keys(pending), func(a, b readKey) int {
-		return pending[a].since.Compare(pending[b].since)
-	})
-	for len(keys) > 0 {
-		chunk := keys[:min(len(keys), backends.MaxEntries)]
-		err := l.write(ctx, pending, chunk)
-		if errors.Is(err, backends.ErrUnknownOutcome) {
-			// Counted twice beats not counted.
-			err = l.write(ctx, pending, chunk)
+// take returns what was counted, and begins anew. What was not read since the last time
+// is forgotten.
+func (l *readLog) take() (taken []readCount) {
+	for i := range l.shards {
+		s := &l.shards[i]
+		s.mu.Lock()
+		for key, c := range s.counts {
+			if c.count == 0 {
+				delete(s.counts, key)
+				continue
+			}
+			taken = append(taken, *c)
+			c.count = 0
 		}
-		if err != nil {
-			l.putBack(keys)
-			return err
-		}
-		keys = keys[len(chunk):]
+		s.mu.Unlock()
 	}
-	l.mu.Lock()
-	l.failed, l.writing = time.Time{}, nil
-	l.mu.Unlock()
-	return nil
+	slices.SortFunc(taken, func(a, b readCount) int { return a.since.Compare(b.since) })
+	return taken
 }
 
-// write commits the entries of some of the pending reads and the usage that they
-// make, together.
-func (l *readLog) write(ctx context.Context, pending map[readKey]*readCount, keys []readKey) error {
-	counts := make([]*readCount, len(keys))
+// putBack counts again what a failed flush has taken and not written.
+func (l *readLog) putBack(unwritten []readCount) {
+	for _, old := range unwritten {
+		s := &l.shards[maphash.String(l.seed, old.credential)%uint64(len(l.shards))]
+		s.mu.Lock()
+		if c := s.counts[old.readKey]; c != nil && c.count > 0 {
+			old.count += c.count
+			old.last = c.last
+			l.pending.Add(-1)
+		}
+		s.counts[old.readKey] = &old
+		s.mu.Unlock()
+	}
+}
+
+// flush writes the entries of what is pending, and usage as far as its turn has come.
+// What cannot be written stays pending.
+func (l *readLog) flush(ctx context.Context) error { return l.flushAnd(ctx, l.usage.step) }
+
+// settle is flush with all of the usage of one credential.
+func (l *readLog) settle(ctx context.Context, org Org, id ID) error {
+	return l.flushAnd(ctx, func(ctx context.Context) error { return l.usage.settle(ctx, org.ID, string(id)) })
+}
+
+func (l *readLog) flushAnd(ctx context.Context, usage func(context.Context) error) error {
+	l.flushing.Lock()
+	defer l.flushing.Unlock()
+	written, err := l.write(ctx, l.take())
+	l.usage.add(written)
+	if err == nil {
+		err = usage(ctx)
+	}
+	if err == nil {
+		l.failed.Store(nil)
+	} else {
+		now := l.v.clock()
+		l.failed.CompareAndSwap(nil, &now)
+	}
+	return err
+}
+
+// write commits the entries of what was taken, many commits at a time, and returns
+// those whose entries are in the log. The others are pending again.
+func (l *readLog) write(ctx context.Context, taken []readCount) (written []readCount, err error) {
+	chunks := slices.Collect(slices.Chunk(taken, backends.MaxEntries))
+	errs := inParallel(len(chunks), func(i int) error { return l.v.appendReads(ctx, chunks[i]) })
+	for i, chunk := range chunks {
+		if errs[i] != nil {
+			l.putBack(chunk)
+			err = errs[i]
+			continue
+		}
+		l.pending.Add(-int64(len(chunk)))
+		written = append(written, chunk...)
+	}
+	return written, err
+}
+
+// inParallel calls do for 0 to n-1, some at a time, and returns its errors. After one
+// it begins no more.
+func inParallel(n int, do func(int) error) []error {
+	errs := make([]error, n)
+	var failed atomic.Pointer[error]
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(n, flushers) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				if first := failed.Load(); first != nil {
+					errs[i] = *first
+				} else if errs[i] = do(i); errs[i] != nil {
+					failed.Store(&errs[i])
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errs
+}
+
+// appendReads commits the entries of reads that have none yet.
+func (v *Vault) appendReads(ctx context.Context, reads []readCount) error {
 	var bodies []auditBody
-	for i, k := range keys {
-		counts[i] = pending[k]
-		if !counts[i].logged {
-			bodies = append(bodies, counts[i].body())
+	for i := range reads {
+		if !reads[i].written {
+			bodies = append(bodies, reads[i].body())
 		}
 	}
-	for {
-		changes, err := l.v.usageChanges(ctx, counts)
-		if err != nil {
-			return err
-		}
-		// Another sidecar may have counted reads of the same caller.
-		if _, err = l.v.commit(ctx, changes, bodies...); !errors.Is(err, backends.ErrConflict) {
-			return err
-		}
+	if len(bodies) == 0 {
+		return nil
 	}
+	err := v.appendEntries(ctx, bodies...)
+	if errors.Is(err, backends.ErrUnknownOutcome) {
+		// Counted twice beats not counted.
+		err = v.appendEntries(ctx, bodies...)
+	}
+	return err
 }
 
 func (c *readCount) body() auditBody {
 	body := c.entry
-	body.Metadata = maps.Clone(c.entry.Metadata)
-	body.Metadata["count"] = c.count
-	body.Metadata["since"] = c.since.Format(TimeFormat)
+	body.Outcome, body.Peer = OutcomeSuccess, c.peer
+	body.Metadata = map[string]any{"count": c.count, "resolvedFrom": c.from.Ptr(), "since": c.since.Format(TimeFormat)}
 	if c.count > 1 {
 		body.RequestID = "" // one request's ID would stand for many
 	}
 	return body
-}
-
-// putBack returns what a failed flush has taken and not written.
-func (l *readLog) putBack(unwritten []readKey) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.failed.IsZero() {
-		l.failed = l.v.clock()
-	}
-	for _, k := range unwritten {
-		c := l.writing[k]
-		if later, ok := l.pending[k]; ok {
-			c.count += later.count
-			c.last = later.last
-		}
-		l.pending[k] = c
-	}
-	l.writing = nil
 }
 
 // close flushes what is pending, trying until ctx ends.
@@ -253,7 +324,7 @@ func (l *readLog) close(ctx context.Context) error {
 	l.once.Do(func() { close(l.stop) })
 	<-l.done
 	for {
-		err := l.flush(ctx)
+		err := l.flushAnd(ctx, l.usage.all)
 		if err == nil || ctx.Err() != nil || errors.Is(err, backends.ErrClosed) {
 			return err
 		}
@@ -262,11 +333,4 @@ func (l *readLog) close(ctx context.Context) error {
 		case <-time.After(flushInterval / 10):
 		}
 	}
-}
-
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }

@@ -17,12 +17,16 @@ func (gone) Get(context.Context, string) (backends.Record, error) {
 	return backends.Record{}, backends.ErrUnavailable
 }
 
+func (gone) Commit(context.Context, backends.Batch) (backends.Revision, error) {
+	return 0, backends.ErrUnavailable
+}
+
 // What waits for storage is bounded, also when a client makes every read another.
 func TestPendingReadsAreBounded(t *testing.T) {
 	v := &Vault{backend: gone{}, clock: time.Now, log: slog.New(slog.DiscardHandler), stale: func() time.Duration { return time.Second }}
 	l := newReadLog(v, ReadsCoalesced, time.Hour)
 	read := func(n int) error {
-		return l.record(t.Context(), Org{}, auditBody{CredentialID: "c", Realm: fmt.Sprint(n), Metadata: map[string]any{}})
+		return l.record(t.Context(), new(Caller), &auditBody{CredentialID: "c", Realm: fmt.Sprint(n)}, Slot{}, "")
 	}
 	for n := range 3 * maxPendingReads {
 		err := read(n)

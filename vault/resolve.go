@@ -1,12 +1,14 @@
 package vault
 
 import (
+	"bytes"
 	"context"
 	"errors"
 
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault/seal"
+	"github.com/sidevault/sidevault/vault/secret"
 )
 
 // ResolveOptions are the optional parts of Resolve.
@@ -16,14 +18,41 @@ type ResolveOptions struct {
 	// Version asks for an older version that is still kept; 0 is the current
 	// one. It takes an admin.
 	Version uint64
+	// Buffer, when not nil, is where the secret is put, as long as there is room behind
+	// its length; the caller clears it.
+	Buffer []byte
 }
 
 // Resolved is a credential with its secret fields.
 type Resolved struct {
 	Credential Credential
-	Fields     seal.Fields
-	Version    uint64     // of the fields
-	From       envs.Scope // where the credential was found
+	// Secret is the secret fields, as a JSON object of strings in the order of their
+	// names. Its memory is ResolveOptions.Buffer's, where there was room.
+	Secret  secret.Bytes
+	Version uint64     // of the fields
+	From    envs.Scope // where the credential was found
+}
+
+// Fields returns the secret fields by name.
+func (r Resolved) Fields() (seal.Fields, error) { return parseFields(r.Secret.Reveal()) }
+
+// Opaque reports whether the secret is one string, the field [ValueField] alone.
+func (r Resolved) Opaque() bool {
+	name, rest := `{"`+ValueField+`":"`, r.Secret.Reveal()
+	return bytes.HasPrefix(rest, []byte(name)) && endOfString(rest[len(name):]) == len(rest)-len(name)-len(`"}`)
+}
+
+// endOfString returns where the JSON string that b continues ends.
+func endOfString(b []byte) int {
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '\\':
+			i++
+		case '"':
+			return i
+		}
+	}
+	return -1
 }
 
 // Resolve finds the credential for the slot and decrypts it: the slot's own,
@@ -48,8 +77,8 @@ func (v *Vault) Resolve(ctx context.Context, c Caller, slot Slot, o ResolveOptio
 	if resolved, err = a.resolve(ctx, slot, o); err != nil {
 		return Resolved{}, err
 	}
-	a.note("resolvedFrom", resolved.From.Ptr())
-	if err := v.reads.record(ctx, c.Org, a.entry); err != nil {
+	if err := v.reads.record(ctx, &a.caller, &a.entry, slot, resolved.From); err != nil {
+		resolved.Secret.Clear()
 		return Resolved{}, err
 	}
 	v.count(ActionRead, OutcomeSuccess)
@@ -67,9 +96,9 @@ func (a *attempt) resolve(ctx context.Context, slot Slot, o ResolveOptions) (res
 		if err := a.inherits(slot, found.Slot); err != nil {
 			return Resolved{}, err
 		}
-		resolved, err = a.v.reveal(ctx, a.caller.Org, found, o.Version)
+		resolved, err = a.v.reveal(ctx, a.caller.Org, found, o)
 		if errors.Is(err, backends.ErrNotFound) {
-			again, err := a.v.live(ctx, a.caller.Org, found.Slot)
+			again, err := a.v.glance(ctx, a.caller.Org, found.Slot)
 			if backends.IsFresh(ctx) && err == nil && again.Revision == found.Revision {
 				return Resolved{}, a.v.lost(backends.ErrNotFound, "the record of "+found.Slot.String())
 			}
@@ -81,27 +110,27 @@ func (a *attempt) resolve(ctx context.Context, slot Slot, o ResolveOptions) (res
 	}
 }
 
-// find returns the first credential of the slot's chain of scopes.
-func (v *Vault) find(ctx context.Context, org Org, slot Slot, o ResolveOptions) (Credential, error) {
-	chain := v.envs.Chain(slot.Scope)
-	if o.NoFallback {
-		chain = chain[:1]
-	}
+// find returns the first credential of the slot's chain of scopes. It is shared.
+func (v *Vault) find(ctx context.Context, org Org, slot Slot, o ResolveOptions) (*Credential, error) {
 	at := slot
-	for _, at.Scope = range chain {
-		cred, err := v.live(ctx, org, at)
+	for {
+		cred, err := v.glance(ctx, org, at)
 		if !errors.Is(err, backends.ErrNotFound) {
 			return cred, err
 		}
+		if at.Scope == envs.Shared || o.NoFallback {
+			break
+		}
+		at.Scope = v.envs.Next(at.Scope)
 	}
-	return Credential{}, errorf(CredentialNotFound, "Credential not found").
+	return nil, errorf(CredentialNotFound, "Credential not found").
 		detailed("No credential exists for %s", slot)
 }
 
 // inherits refuses what was found in a protected parent that the caller's grant
 // does not name.
 func (a *attempt) inherits(asked, found Slot) error {
-	if e, _ := a.v.envs.Lookup(string(found.Scope)); found.Scope != asked.Scope && e.Protected {
+	if found.Scope != asked.Scope && a.v.envs.Protected(found.Scope) {
 		return a.reads(found)
 	}
 	return nil
@@ -109,8 +138,8 @@ func (a *attempt) inherits(asked, found Slot) error {
 
 // reveal decrypts a version of a credential that may be served. It returns
 // backends.ErrNotFound as it comes when the version's record is gone.
-func (v *Vault) reveal(ctx context.Context, org Org, c Credential, version uint64) (Resolved, error) {
-	switch c.StatusAt(v.now()) {
+func (v *Vault) reveal(ctx context.Context, org Org, c *Credential, o ResolveOptions) (Resolved, error) {
+	switch c.StatusAt(v.clock()) {
 	case StatusActive:
 	case StatusExpired:
 		return Resolved{}, errorf(CredentialExpired, "Credential has expired").
@@ -119,19 +148,21 @@ func (v *Vault) reveal(ctx context.Context, org Org, c Credential, version uint6
 		return Resolved{}, errorf(CredentialInactive, "Credential is inactive").
 			detailed("The credential for %s was deactivated; set it or activate it to have it served again", c.Slot)
 	}
-	if version == 0 {
-		version = c.Version
+	version := c.Version
+	if o.Version != 0 {
+		version = o.Version
 	}
-	fields, err := v.openVersion(ctx, org, c, version)
+	opened, err := v.openVersion(ctx, o.Buffer, org, c, version)
 	if err != nil {
 		return Resolved{}, err
 	}
-	return Resolved{Credential: c, Fields: fields, Version: version, From: c.Slot.Scope}, nil
+	return Resolved{Credential: *c, Secret: secret.Hold(opened[len(o.Buffer):]), Version: version, From: c.Slot.Scope}, nil
 }
 
-// openVersion decrypts a version of a credential. It returns backends.ErrNotFound
-// as it comes when the version's record is gone.
-func (v *Vault) openVersion(ctx context.Context, org Org, c Credential, version uint64) (seal.Fields, error) {
+// openVersion decrypts a version of a credential and appends its fields to to, as
+// appendFields does. It returns backends.ErrNotFound as it comes when the version's
+// record is gone.
+func (v *Vault) openVersion(ctx context.Context, to []byte, org Org, c *Credential, version uint64) ([]byte, error) {
 	if !c.keeps(version) {
 		return nil, errorf(CredentialNotFound, "Version not found").
 			detailed("Version %d of the credential for %s does not exist or is no longer kept", version, c.Slot)
@@ -140,17 +171,31 @@ func (v *Vault) openVersion(ctx context.Context, org Org, c Credential, version 
 		return nil, locked(c.Slot.Scope)
 	}
 	id := recordID{org: org.ID, id: c.ID, version: version, at: c.Revision}
-	if fields, ok := v.records.get(id); ok {
-		return fields, nil
+	if opened, ok := v.records.get(to, id); ok {
+		return opened, nil
 	}
 	_, fields, err := v.openStored(ctx, c.Slot.Scope, recordKey(org, c.ID, version), c.Slot.place(org, c.ID, version))
-	if err == nil {
-		v.records.put(id, fields)
+	if err != nil {
+		return nil, err
 	}
-	return fields, err
+	opened, err := appendFields(to, fields)
+	if err == nil {
+		v.records.put(id, opened[len(to):])
+	}
+	return opened, err
 }
 
-func (c Credential) keeps(version uint64) bool {
+// versionFields is openVersion for those who need the fields one by one.
+func (v *Vault) versionFields(ctx context.Context, org Org, c *Credential, version uint64) (seal.Fields, error) {
+	object, err := v.openVersion(ctx, nil, org, c, version)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(object)
+	return parseFields(object)
+}
+
+func (c *Credential) keeps(version uint64) bool {
 	for _, v := range c.Versions {
 		if v.Number == version {
 			return true

@@ -78,7 +78,7 @@ func (l *load) read(v *vault.Vault, i int) int64 {
 		l.t.Errorf("resolve %d: %v, %v", i, err, errors.Unwrap(err))
 		return 0
 	}
-	got, _ := strconv.ParseInt(r.Fields["value"].Reveal(), 10, 64)
+	got, _ := strconv.ParseInt(field(r).Reveal(), 10, 64)
 	if got < least {
 		l.t.Errorf("credential %d: read version %d after %d was acknowledged", i, got, least)
 	}
@@ -205,7 +205,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	if _, err := l.hosts[0].Load().Restore(t.Context(), "default", gone.Credential.ID); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := l.hosts[0].Load().Resolve(t.Context(), f.admin, f.slot("pardot", "production"), vault.ResolveOptions{}); err != nil || got.Fields["value"].Reveal() != "deleted" {
+	if got, err := l.hosts[0].Load().Resolve(t.Context(), f.admin, f.slot("pardot", "production"), vault.ResolveOptions{}); err != nil || field(got).Reveal() != "deleted" {
 		t.Errorf("a credential that was deleted before the rotation: %v", err)
 	}
 	f.wantStages("end", "start")
@@ -305,7 +305,7 @@ func TestRotationKeepsTheKeyOfDamagedRecords(t *testing.T) {
 		t.Fatalf("%d steps, %v", steps, err)
 	}
 	f.wantOneKey("0002")
-	if got, err := f.Resolve(t.Context(), f.admin, f.slot("salesforce", "production"), vault.ResolveOptions{}); err != nil || got.Fields["value"].Reveal() != "one" {
+	if got, err := f.Resolve(t.Context(), f.admin, f.slot("salesforce", "production"), vault.ResolveOptions{}); err != nil || field(got).Reveal() != "one" {
 		t.Errorf("after it was mended: %v", err)
 	}
 }

@@ -107,7 +107,7 @@ func (f *fixture) wantLocked(v *vault.Vault, environment string) {
 func (f *fixture) wantRead(v *vault.Vault, environment, want string) {
 	f.t.Helper()
 	got, err := v.Resolve(f.t.Context(), f.admin, f.slot("salesforce", environment), vault.ResolveOptions{})
-	if err != nil || got.Fields["value"].Reveal() != want {
+	if err != nil || field(got).Reveal() != want {
 		f.t.Errorf("%s does not read: %v", environment, err)
 	}
 }

@@ -38,7 +38,7 @@ func (f *fixture) wantIntegrityError(slot vault.Slot) {
 	f.t.Helper()
 	got, err := f.Resolve(f.t.Context(), f.admin, slot, vault.ResolveOptions{NoFallback: true})
 	wantKind(f.t, err, vault.Integrity)
-	if len(got.Fields) != 0 {
+	if len(got.Secret.Reveal()) != 0 {
 		f.t.Error("fields came back with the error")
 	}
 	last := f.audit(vault.ActionRead)[0]

@@ -2,8 +2,6 @@ package vault
 
 import (
 	"context"
-	"errors"
-	"net/url"
 	"slices"
 	"time"
 
@@ -17,8 +15,7 @@ const usageDays = 30
 const day = "2006-01-02"
 
 // usageDoc is what is stored of one caller's reads of one credential, under
-// usage/ORG/ID/KIND:CALLER: written in the commits that bring the reads into the audit
-// log, so that both tell the same.
+// usage/ORG/ID/KIND:CALLER: the same counts as the audit log's (see readUsage).
 type usageDoc struct {
 	Actor Actor          `json:"actor"`
 	First time.Time      `json:"first"`
@@ -81,7 +78,7 @@ func (v *Vault) Usage(ctx context.Context, c Caller, at Address) (usage Usage, e
 	if err != nil {
 		return Usage{}, err
 	}
-	if err := v.reads.flush(ctx); err != nil {
+	if err := v.reads.settle(ctx, c.Org, cred.ID); err != nil {
 		return Usage{}, storageError(err)
 	}
 	usage = Usage{Credential: cred, Since: v.now().AddDate(0, 0, -usageDays)}
@@ -141,45 +138,10 @@ func (v *Vault) impact(ctx context.Context, org Org, cred Credential) (Impact, e
 	if err != nil {
 		return impact, err
 	}
-	if err := v.reads.flush(ctx); err != nil {
+	if err := v.reads.settle(ctx, org, cred.ID); err != nil {
 		return impact, err
 	}
 	consumers, err := v.consumers(ctx, org, cred.ID, v.now().AddDate(0, 0, -usageDays))
 	impact.Consumers = len(consumers)
 	return impact, err
-}
-
-// usageChanges returns what a set of counted reads changes of the usage documents.
-func (v *Vault) usageChanges(ctx context.Context, counts []*readCount) ([]backends.Change, error) {
-	type stored struct {
-		doc usageDoc
-		at  backends.Revision
-	}
-	docs := map[string]*stored{}
-	var keys []string
-	for _, c := range counts {
-		key := usagePrefix(c.org, c.entry.CredentialID) + url.PathEscape(c.entry.Actor.key())
-		if docs[key] == nil {
-			s := &stored{}
-			rev, err := v.document(ctx, key, &s.doc)
-			if KindOf(err) == Integrity {
-				// Reads must not stop because somebody altered a statistic: it starts anew.
-				s.doc, err = usageDoc{}, nil
-			}
-			if err != nil && !errors.Is(err, backends.ErrNotFound) {
-				return nil, err
-			}
-			s.at, docs[key], keys = rev, s, append(keys, key)
-		}
-		docs[key].doc.add(c.entry.Actor, c.count, c.since, c.last)
-	}
-	var changes []backends.Change
-	for _, key := range keys {
-		put, err := v.put(key, docs[key].at, docs[key].doc)
-		if err != nil {
-			return nil, err
-		}
-		changes = append(changes, put)
-	}
-	return changes, nil
 }

@@ -37,7 +37,11 @@ func (v *Vault) Test(ctx context.Context, c Caller, slot Slot, in SetInput) (err
 		if err != nil {
 			return err
 		}
-		in.Fields, in.AuthType = stored.Fields, stored.Credential.AuthType
+		defer stored.Secret.Clear()
+		if in.Fields, err = stored.Fields(); err != nil {
+			return err
+		}
+		in.AuthType = stored.Credential.AuthType
 	}
 	if err := checkInput(integration, slot, in, v.now()); err != nil {
 		return err

@@ -94,6 +94,15 @@ func (f *fixture) open() *vault.Vault {
 	return v
 }
 
+// field is the secret of what was set as one string.
+func field(r vault.Resolved) secret.Value {
+	fields, err := r.Fields()
+	if err != nil {
+		return secret.New("no fields")
+	}
+	return fields[vault.ValueField]
+}
+
 func (f *fixture) caller(key secret.Value) vault.Caller {
 	f.t.Helper()
 	c, err := f.Authenticate(f.t.Context(), key)
@@ -165,7 +174,7 @@ func TestResolveFallsBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !got.Fields["value"].Equal(secret.New(c.value)) || got.From != c.from {
+		if !field(got).Equal(secret.New(c.value)) || got.From != c.from {
 			t.Errorf("%q: a wrong value, or one from %q, want from %q", c.environment, got.From, c.from)
 		}
 	}
@@ -395,7 +404,7 @@ func TestVersionsAreKept(t *testing.T) {
 	}
 	for version := uint64(3); version <= 5; version++ {
 		got, err := f.Resolve(t.Context(), f.admin, f.slot("salesforce", ""), vault.ResolveOptions{Version: version})
-		if err != nil || !got.Fields["value"].Equal(secret.New(fmt.Sprint("v", version))) {
+		if err != nil || !field(got).Equal(secret.New(fmt.Sprint("v", version))) {
 			t.Errorf("version %d: a wrong value, or %v", version, err)
 		}
 	}

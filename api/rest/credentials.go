@@ -1,8 +1,10 @@
 package rest
 
 import (
+	"bytes"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/sidevault/sidevault/api/wire"
 	"github.com/sidevault/sidevault/envs"
@@ -162,13 +164,17 @@ func (s *server) resolveCredential(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	found, err := s.vault.Resolve(r.ctx(), r.caller, slot, vault.ResolveOptions{NoFallback: !fallback, Version: version})
+	opened := buffers.Get().(*bytes.Buffer)
+	defer release(opened)
+	found, err := s.vault.Resolve(r.ctx(), r.caller, slot, vault.ResolveOptions{NoFallback: !fallback, Version: version, Buffer: opened.AvailableBuffer()})
 	if err != nil {
 		return answer{}, err
 	}
-	a := ok(resolved(slot, found), "")
-	a.etag, a.reveals = found.Credential.Revision, true
-	return a, nil
+	defer found.Secret.Clear()
+	body := buffers.Get().(*bytes.Buffer)
+	body.Grow(resolvedSize + len(found.Secret.Reveal()))
+	body.Write(appendResolved(body.AvailableBuffer(), slot.Scope, &found, time.Now()))
+	return answer{status: http.StatusOK, written: body, etag: found.Credential.Revision}, nil
 }
 
 // place names a scope within a message, as the documents print it.
@@ -214,20 +220,6 @@ func removal(slot vault.Slot, r vault.Removed) wire.Removal {
 		out.ID, out.CredentialName, out.AuthType, out.Status, out.Version = c.ID, c.CredentialName, c.AuthType, c.Status, c.Version
 		out.DeletedAt, out.DeletedBy = c.DeletedAt, c.DeletedBy
 		out.IntegrationsAffected, out.ConsumersAffected = &r.Impact.Integrations, &r.Impact.Consumers
-	}
-	return out
-}
-
-func resolved(asked vault.Slot, r vault.Resolved) wire.Resolved {
-	c := r.Credential
-	out := wire.Resolved{
-		ID: string(c.ID), IntegrationID: c.Slot.Integration, Environment: asked.Scope.Ptr(), ResolvedFrom: r.From.Ptr(), Name: c.Slot.Name,
-		AuthType: c.AuthType, Version: r.Version, UpdatedAt: wire.Time(c.UpdatedAt), ExpiresAt: wire.Optional(c.ExpiresAt),
-	}
-	if value, opaque := r.Fields[vault.ValueField]; opaque && len(r.Fields) == 1 {
-		out.Value = &value
-	} else {
-		out.Fields = r.Fields
 	}
 	return out
 }

@@ -19,12 +19,13 @@ import (
 type answer struct {
 	status  int
 	body    any
+	written *bytes.Buffer  // the body, when it is encoded already, in one of buffers
 	etag    vault.Revision // 0: none
 	reveals bool           // the body holds a secret that the caller may have
 }
 
-// revealing encodes secrets as they are. Only the answers that are for the one
-// who may have the secret use it; for every other encoder a secret is an error.
+// revealing encodes secrets as they are. Only the answer with a new key uses it; for
+// every other encoder a secret is an error. A resolve has an encoder of its own.
 var revealing = json.WithMarshalers(json.MarshalToFunc(func(enc *jsontext.Encoder, v secret.Value) error {
 	return enc.WriteToken(jsontext.String(v.Reveal()))
 }))
@@ -57,13 +58,9 @@ func (s *server) write(r *request, a answer) {
 		r.gin.Header("ETag", etag(a.etag))
 	}
 	s.markStale(r, a.status)
-	body := buffers.Get().(*bytes.Buffer)
+	body, err := a.encode()
 	defer release(body)
-	options := encoding
-	if a.reveals {
-		options = encodingSecrets
-	}
-	if err := json.MarshalWrite(body, a.body, options); err != nil {
+	if err != nil {
 		s.log.ErrorContext(r.ctx(), "an answer could not be encoded", "request_id", r.id(), "route", r.route(), "err", err)
 		r.gin.Status(http.StatusInternalServerError)
 		return
@@ -76,6 +73,18 @@ func (s *server) write(r *request, a answer) {
 	r.gin.Writer.WriteHeader(a.status)
 	// A client that is gone is noticed by the server.
 	_, _ = r.gin.Writer.Write(body.Bytes())
+}
+
+// encode returns the body, for the caller to release.
+func (a answer) encode() (*bytes.Buffer, error) {
+	if a.written != nil {
+		return a.written, nil
+	}
+	body, options := buffers.Get().(*bytes.Buffer), encoding
+	if a.reveals {
+		options = encodingSecrets
+	}
+	return body, json.MarshalWrite(body, a.body, options)
 }
 
 var jsonBody = []string{"application/json; charset=utf-8"}

@@ -226,7 +226,11 @@ func resolveIn(t *testing.T, url, dir, identity string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return got.Fields["value"].Reveal()
+	fields, err := got.Fields()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fields["value"].Reveal()
 }
 
 func TestScheduledBackups(t *testing.T) {

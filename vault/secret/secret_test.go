@@ -27,13 +27,19 @@ type holder struct {
 func containers() []any {
 	v := secret.New(canary)
 	h := holder{v, v, &v, []secret.Value{v}, map[string]secret.Value{"k": v}, v}
-	return []any{v, &v, h, &h, []any{v, &v, h}, [1]secret.Value{v}, map[string]any{"h": h}, struct{ h *holder }{&h}, fmt.Errorf("wrapped %v", v)}
+	b := secret.Hold([]byte(canary))
+	type bytesHolder struct {
+		Exported   secret.Bytes
+		unexported secret.Bytes
+	}
+	hb := bytesHolder{b, b}
+	return []any{b, &b, hb, &hb, []any{b, hb}, fmt.Errorf("wrapped %v", b), v, &v, h, &h, []any{v, &v, h}, [1]secret.Value{v}, map[string]any{"h": h}, struct{ h *holder }{&h}, fmt.Errorf("wrapped %v", v)}
 }
 
 func TestNoVerbShowsIt(t *testing.T) {
 	for _, verb := range strings.Split("v +v #v s q x X d o b c e f g p t U T", " ") {
 		for _, c := range containers() {
-			if s := fmt.Sprintf("%"+verb, c); strings.Contains(s, canary) || strings.Contains(s, fmt.Sprintf("%x", canary)) {
+			if s := fmt.Sprintf("%"+verb, c); strings.Contains(s, canary) || strings.Contains(s, fmt.Sprintf("%x", canary)) || strings.Contains(s, fmt.Sprint([]byte(canary))) {
 				t.Errorf("%%%s of a %T shows the secret", verb, c)
 			}
 		}
