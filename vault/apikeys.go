@@ -100,7 +100,7 @@ func (d apiKeyDoc) parsed(backends.Revision) knownKey { return knownKey{d, d.cal
 type madeKey struct {
 	doc    apiKeyDoc
 	secret secret.Value
-	hash   string
+	key    string // in storage
 }
 
 func (m madeKey) public() NewKey { return NewKey{APIKey: m.doc.key(), Secret: m.secret} }
@@ -116,13 +116,15 @@ func newKey(in KeyInput, org Org, by Actor, now time.Time) (madeKey, error) {
 			Environments: in.Environments, Integrations: in.Integrations, CreatedAt: now, CreatedBy: by, ExpiresAt: in.ExpiresAt,
 		},
 		secret: secret.New(s),
-		hash:   hashKey(s),
+		key:    apiKeyKey(s),
 	}, nil
 }
 
-func hashKey(s string) string {
+// apiKeyKey returns the storage key of an API key: the SHA-256 of its secret.
+func apiKeyKey(s string) string {
 	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:])
+	var room [len(apiKeyPrefix) + 2*sha256.Size]byte
+	return string(hex.AppendEncode(append(room[:0], apiKeyPrefix...), sum[:]))
 }
 
 // isAPIKey reports whether s has the form of an API key.
@@ -145,7 +147,7 @@ func (v *Vault) Authenticate(ctx context.Context, key secret.Value) (Caller, err
 	if !isAPIKey(key.Reveal()) {
 		return Caller{}, denied(errors.New("it does not have the form of an API key"))
 	}
-	d, err := kept(ctx, v, apiKeyKey(hashKey(key.Reveal())), apiKeyDoc.parsed)
+	d, err := kept(ctx, v, apiKeyKey(key.Reveal()), apiKeyDoc.parsed)
 	switch now := v.clock(); {
 	case errors.Is(err, backends.ErrNotFound):
 		return Caller{}, denied(errors.New("unknown API key"))
@@ -178,7 +180,7 @@ func (v *Vault) CreateKey(ctx context.Context, c Caller, in KeyInput) (key NewKe
 		return NewKey{}, errorf(Forbidden, "A key cannot be granted more than its creator has").
 			detailed("the grant of %s covers environments %s and integrations %s", c.Actor.Name, joinNames(c.Environments), joinNames(c.Integrations))
 	}
-	change, err := v.put(apiKeyKey(made.hash), 0, made.doc)
+	change, err := v.put(made.key, 0, made.doc)
 	if err != nil {
 		return NewKey{}, err
 	}
@@ -218,7 +220,7 @@ func (v *Vault) AddKey(ctx context.Context, org string, in KeyInput) (NewKey, er
 	if err != nil {
 		return NewKey{}, err
 	}
-	change, err := v.put(apiKeyKey(made.hash), 0, made.doc)
+	change, err := v.put(made.key, 0, made.doc)
 	if err != nil {
 		return NewKey{}, err
 	}

@@ -64,9 +64,9 @@ func Init(ctx context.Context, cfg InitConfig) (Initialised, error) {
 		return Initialised{}, err
 	}
 	docs := map[string]any{
-		headerKey:             h,
-		orgKey(org.Slug):      orgDoc(org),
-		apiKeyKey(admin.hash): admin.doc,
+		headerKey:        h,
+		orgKey(org.Slug): orgDoc(org),
+		admin.key:        admin.doc,
 	}
 	for key, doc := range docs {
 		c, err := putSigned(control, key, 0, doc)

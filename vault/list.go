@@ -86,7 +86,7 @@ func IsCursor(s string) bool {
 		return true
 	}
 	slot, ok := parsePath(s)
-	return ok && integrationRE.MatchString(slot.Integration) && slot.path() == s && len(slot.Name) <= MaxName && len(slot.Scope) <= 63
+	return ok && isIntegrationKey(slot.Integration) && slot.path() == s && len(slot.Name) <= MaxName && len(slot.Scope) <= 63
 }
 
 func (v *Vault) selects(c Caller, f Filter, cred Credential) bool {

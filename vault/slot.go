@@ -2,7 +2,6 @@ package vault
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -46,7 +45,17 @@ func (s Slot) String() string {
 // reservedKeys are path segments of the API where an integration's key stands.
 var reservedKeys = []string{"credentials", "categories"}
 
-var integrationRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$`)
+// isIntegrationKey reports whether key is 1 to MaxIntegrationKey of A-Z a-z 0-9 . _ - with a
+// letter or digit first.
+func isIntegrationKey(key string) bool {
+	for i, c := range []byte(key) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && (i == 0 || c != '.' && c != '_' && c != '-') {
+			return false
+		}
+	}
+	return key != "" && len(key) <= MaxIntegrationKey
+}
 
 // CheckIntegrationKey returns an InvalidRequest unless key is 1 to 255 of
 // A-Z a-z 0-9 . _ - with a letter or digit first, and not reserved.
@@ -54,7 +63,7 @@ func CheckIntegrationKey(key string) error {
 	switch {
 	case len(key) > MaxIntegrationKey:
 		return errorf(InvalidRequest, "The integration key has %d characters; at most %d are allowed", utf8.RuneCountInString(key), MaxIntegrationKey)
-	case !integrationRE.MatchString(key):
+	case !isIntegrationKey(key):
 		return errorf(InvalidRequest, "The integration key is not valid: use 1 to %d of A-Z a-z 0-9 . _ - with a letter or digit first", MaxIntegrationKey)
 	case slices.Contains(reservedKeys, key):
 		return errorf(InvalidRequest, "%q is reserved and cannot be an integration key", key)

@@ -68,13 +68,14 @@ func keyInfoKey(segment string, n int) string {
 	return fmt.Sprintf("%s%s/%04d", keyInfoFamily, segment, n)
 }
 func rotationKey(segment string) string           { return rotationFamily + segment }
-func apiKeyKey(hash string) string                { return apiKeyPrefix + hash }
-func entryKey(org Org, integration string) string { return entryPrefix(org) + integration }
+func entryKey(org Org, integration string) string { return "entry/" + org.ID + "/" + integration }
 func entryPrefix(org Org) string                  { return "entry/" + org.ID + "/" }
-func liveKey(org Org, s Slot) string              { return "live/" + org.ID + "/" + s.path() }
-func livePrefix(org Org) string                   { return "live/" + org.ID + "/" }
-func goneKey(org Org, s Slot) string              { return "gone/" + org.ID + "/" + s.path() }
-func credKey(org Org, id ID) string               { return "cred/" + org.ID + "/" + string(id) }
+func liveKey(org Org, s Slot) string {
+	return "live/" + org.ID + "/" + s.Integration + "/" + segment(s.Scope) + "/" + url.PathEscape(s.Name)
+}
+func livePrefix(org Org) string      { return "live/" + org.ID + "/" }
+func goneKey(org Org, s Slot) string { return "gone/" + org.ID + "/" + s.path() }
+func credKey(org Org, id ID) string  { return "cred/" + org.ID + "/" + string(id) }
 
 func outboxKey(org Org, s Slot, binding string) string {
 	return outboxPrefix(org) + s.path() + "/" + binding

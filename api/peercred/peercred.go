@@ -43,12 +43,13 @@ func Attach(ctx context.Context, c net.Conn) context.Context {
 	if err != nil {
 		return ctx
 	}
-	return context.WithValue(ctx, contextKey{}, &peer{Credentials: cred})
+	return context.WithValue(ctx, contextKey{}, &peer{Credentials: cred, name: cred.String()})
 }
 
 // peer is who is at the other end of a connection.
 type peer struct {
 	Credentials
+	name  string
 	asked sync.Once
 	own   bool // a process of the sidecar's own
 }
@@ -65,6 +66,15 @@ func Of(ctx context.Context) (Credentials, bool) {
 		return Credentials{}, false
 	}
 	return p.Credentials, true
+}
+
+// Name returns how the peer is called in logs and the audit.
+func Name(ctx context.Context) (string, bool) {
+	p, ok := of(ctx)
+	if !ok {
+		return "", false
+	}
+	return p.name, true
 }
 
 // Rule says which caller a peer is. It applies to a peer that has its UID and its

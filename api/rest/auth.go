@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/gin-gonic/gin"
 	"golang.org/x/time/rate"
 
 	"github.com/sidevault/sidevault/api/wire"
@@ -16,21 +15,18 @@ import (
 )
 
 // serve runs a route: query, authentication, handler, answer.
-func (s *server) serve(rt route) gin.HandlerFunc {
-	return func(c *gin.Context) {
-		r := requestOf(c)
-		r.reads, r.stale = rt.method == http.MethodGet && !rt.open, s.vault.Stale()
-		a, err := s.run(r, rt)
-		switch {
-		case err != nil:
-			s.fail(r, err)
-		case a.status != 0:
-			s.write(r, a)
-		}
+func (s *server) serve(r *request, rt route) {
+	r.reads, r.stale = rt.method == http.MethodGet && !rt.open, s.vault.Stale()
+	a, err := s.run(r, &rt)
+	switch {
+	case err != nil:
+		s.fail(r, err)
+	case a.status != 0:
+		s.write(r, a)
 	}
 }
 
-func (s *server) run(r *request, rt route) (answer, error) {
+func (s *server) run(r *request, rt *route) (answer, error) {
 	if !rt.open {
 		if err := s.authenticate(r); err != nil {
 			return answer{}, err
@@ -52,7 +48,7 @@ type Tokens interface {
 // authenticate sets the request's caller: from its Authorization header or, only
 // without one, from the peer of a Unix socket.
 func (s *server) authenticate(r *request) error {
-	headers := r.gin.Request.Header.Values("Authorization")
+	headers := r.gin.Request.Header["Authorization"]
 	caller, known := vault.Caller{}, false
 	if len(headers) == 0 {
 		caller, known = s.peers.Caller(r.ctx())

@@ -55,7 +55,8 @@ func slotEnvelope[T any](status int, integration string, environment *string, da
 // write sends the answer.
 func (s *server) write(r *request, a answer) {
 	if a.etag != 0 {
-		r.gin.Header("ETag", etag(a.etag))
+		r.etagHeader[0] = etag(a.etag)
+		r.gin.Writer.Header()["Etag"] = r.etagHeader[:]
 	}
 	s.markStale(r, a.status)
 	body, err := a.encode()

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gin-gonic/gin"
-
 	"github.com/sidevault/sidevault/api/codes"
 	"github.com/sidevault/sidevault/api/wire"
 	"github.com/sidevault/sidevault/vault"
@@ -88,15 +86,15 @@ func (s *server) failWith(r *request, status int, e *vault.Error, data any) {
 }
 
 // noRoute and noMethod answer for what is not in the table of routes.
-func (s *server) noRoute(c *gin.Context) {
-	s.failWith(requestOf(c), http.StatusNotFound, &vault.Error{
+func (s *server) noRoute(r *request) {
+	s.failWith(r, http.StatusNotFound, &vault.Error{
 		Kind: vault.InvalidRequest, Msg: "There is no such path", Details: "GET /openapi.yaml describes every path",
 	}, nil)
 }
 
-func (s *server) noMethod(c *gin.Context) {
-	s.failWith(requestOf(c), http.StatusMethodNotAllowed, &vault.Error{
-		Kind: vault.InvalidRequest, Msg: "This path does not take this method", Details: "it takes: " + c.Writer.Header().Get("Allow"),
+func (s *server) noMethod(r *request) {
+	s.failWith(r, http.StatusMethodNotAllowed, &vault.Error{
+		Kind: vault.InvalidRequest, Msg: "This path does not take this method", Details: "it takes: " + r.gin.Writer.Header().Get("Allow"),
 	}, nil)
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -118,5 +119,29 @@ func FuzzIfMatch(f *testing.F) {
 		z.send(t, http.MethodPut, slot, `{"value":"x"}`, http.Header{"If-Match": {tag}})
 		z.send(t, http.MethodPut, slot, `{"value":"x"}`, http.Header{"If-Match": {tag, tag}})
 		z.send(t, http.MethodDelete, slot+"?name=none", "", http.Header{"If-Match": {tag}})
+	})
+}
+
+// A query is read as the standard library reads it.
+func FuzzQuery(f *testing.F) {
+	for _, query := range []string{"", "a=1&b=2", "a=%20+x&&=&b", "a;b=1", "%zz", "a=%", "name=%00&name=%ff", "a==b&c=d="} {
+		f.Add(query)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		list, err := parseQuery(nil, query)
+		want, wantErr := url.ParseQuery(query)
+		if (err == nil) != (wantErr == nil) {
+			t.Fatalf("%q: %v, want %v", query, err, wantErr)
+		}
+		if err != nil {
+			return
+		}
+		got := url.Values{}
+		for _, p := range list {
+			got.Add(p.name, p.value)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: %q, want %q", query, got, want)
+		}
 	})
 }

@@ -1,15 +1,16 @@
 package rest
 
 import (
+	"encoding/binary"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,24 +22,41 @@ import (
 	"github.com/sidevault/sidevault/vault"
 )
 
+// handler returns what every request passes, and ends with then.
+func (s *server) handler(method, path string, then func(*request)) gin.HandlerFunc {
+	count := s.metrics.of(method, path)
+	return func(c *gin.Context) {
+		r := identify(c)
+		defer s.observe(r, count)
+		defer s.recover(r)
+		if err := s.admissible(c.Request); err != nil {
+			s.fail(r, err)
+			return
+		}
+		then(r)
+	}
+}
+
 // identify makes the request and gives it its ID and the headers that every
 // answer has.
-func (s *server) identify(c *gin.Context) {
-	r := &request{gin: c}
-	r.caller.Origin = vault.Origin{
-		Source: "rest", Peer: peer(c.Request), RequestID: requestID(c.Request),
-		Realm: vault.Clean(c.Request.Header.Get(wire.HeaderRealmName)),
+func identify(c *gin.Context) *request {
+	r := &request{gin: c, began: time.Now()}
+	origin := &r.caller.Origin
+	origin.Source, origin.Peer, origin.RequestID = "rest", peer(c.Request), requestID(c.Request)
+	if realm := c.Request.Header.Get(wire.HeaderRealmName); realm != "" {
+		origin.Realm = vault.Clean(realm)
 	}
 	switch agent := c.Request.UserAgent(); {
 	case strings.HasPrefix(agent, wire.CLIAgent):
-		r.caller.Origin.Source = "cli"
+		origin.Source = "cli"
 	case strings.HasPrefix(agent, wire.MCPAgent):
-		r.caller.Origin.Source = "mcp"
+		origin.Source = "mcp"
 	}
-	c.Set(requestKey, r)
 	h := c.Writer.Header()
-	h.Set(wire.HeaderRequestID, r.id())
+	r.idHeader[0] = r.id()
+	h[wire.HeaderRequestID] = r.idHeader[:]
 	maps.Copy(h, everyAnswer)
+	return r
 }
 
 // everyAnswer are the headers of every answer. Nobody changes their values.
@@ -54,7 +72,17 @@ func requestID(r *http.Request) string {
 	if len(given) == 1 && len(given[0]) >= 1 && len(given[0]) <= 128 && !strings.ContainsFunc(given[0], unprintable) {
 		return given[0]
 	}
-	return uuid.NewString()
+	return newRequestID()
+}
+
+// newRequestID returns a UUID (version 4, RFC 9562) from the runtime's own generator: it has
+// to be another one each time, and no secret.
+func newRequestID() string {
+	var u uuid.UUID
+	binary.NativeEndian.PutUint64(u[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(u[8:], rand.Uint64())
+	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
+	return u.String()
 }
 
 func unprintable(c rune) bool { return c < 0x20 || c > 0x7e }
@@ -62,8 +90,8 @@ func unprintable(c rune) bool { return c < 0x20 || c > 0x7e }
 // peer is the other end of the connection. On a Unix socket the client chooses its
 // own address, which can be any text.
 func peer(r *http.Request) string {
-	if cred, ok := peercred.Of(r.Context()); ok {
-		return cred.String()
+	if name, ok := peercred.Name(r.Context()); ok {
+		return name
 	}
 	if overUnix(r) || r.RemoteAddr == "" {
 		return "unix"
@@ -78,18 +106,16 @@ func overUnix(r *http.Request) bool {
 
 // observe counts, times and logs the request. It logs the pattern of the route,
 // since a path can hold anything that somebody mistook for a path.
-func (s *server) observe(c *gin.Context) {
-	start := time.Now()
-	c.Next()
-	r, took := requestOf(c), time.Since(start)
-	s.metrics.requests.WithLabelValues(r.route(), method(c.Request), strconv.Itoa(c.Writer.Status())).Observe(took.Seconds())
+func (s *server) observe(r *request, count *routeMetrics) {
+	took, status, verb := time.Since(r.began), r.gin.Writer.Status(), method(r.gin.Request)
+	count.observe(verb, status, took)
 	level := slog.LevelDebug
-	if c.Writer.Status() >= http.StatusInternalServerError {
+	if status >= http.StatusInternalServerError {
 		level = slog.LevelWarn
 	}
-	if ctx := c.Request.Context(); s.log.Enabled(ctx, level) {
-		s.log.Log(ctx, level, "request", "request_id", r.id(), "method", method(c.Request), "route", r.route(),
-			"status", c.Writer.Status(), "duration", took, "caller", r.caller.Actor.ID, "peer", r.caller.Origin.Peer)
+	if ctx := r.ctx(); s.log.Enabled(ctx, level) {
+		s.log.Log(ctx, level, "request", "request_id", r.id(), "method", verb, "route", r.route(),
+			"status", status, "duration", took, "caller", r.caller.Actor.ID, "peer", r.caller.Origin.Peer)
 	}
 }
 
@@ -105,29 +131,20 @@ func method(r *http.Request) string {
 
 // recover turns a panic into an internal error. The panic's value is not logged:
 // it could quote what was being handled.
-func (s *server) recover(c *gin.Context) {
-	defer func() {
-		if p := recover(); p != nil {
-			if p == http.ErrAbortHandler {
-				panic(p)
-			}
-			r := requestOf(c)
-			s.log.ErrorContext(r.ctx(), "panic while handling a request", "request_id", r.id(), "route", r.route(), "stack", string(debug.Stack()))
-			s.fail(r, &vault.Error{Kind: vault.Internal, Msg: "Internal error"})
-		}
-	}()
-	c.Next()
-}
-
-// guard refuses what a browser or a proxy may have been tricked into sending. The
-// sidecar is for programs on this host.
-func (s *server) guard(c *gin.Context) {
-	r := requestOf(c)
-	if err := s.admissible(c.Request); err != nil {
-		s.fail(r, err)
+func (s *server) recover(r *request) {
+	p := recover()
+	if p == nil {
+		return
 	}
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	s.log.ErrorContext(r.ctx(), "panic while handling a request", "request_id", r.id(), "route", r.route(), "stack", string(debug.Stack()))
+	s.fail(r, &vault.Error{Kind: vault.Internal, Msg: "Internal error"})
 }
 
+// admissible refuses what a browser or a proxy may have been tricked into sending. The
+// sidecar is for programs on this host.
 func (s *server) admissible(r *http.Request) error {
 	if local(r) && !isLoopback(r.Host) {
 		return forbidden("The Host header does not name this host", "a sidecar on loopback answers to localhost and loopback addresses alone")
@@ -160,6 +177,9 @@ func local(r *http.Request) bool {
 // isLoopback reports whether a Host header names the loopback interface. A name
 // that only resolves to it could be resolved by an attacker's DNS.
 func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}

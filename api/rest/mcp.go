@@ -20,7 +20,7 @@ const mcpPath = "/mcp"
 
 func (s *server) serveMCP(r *request) (answer, error) {
 	if s.mcp == nil {
-		s.noRoute(r.gin)
+		s.noRoute(r)
 		return answer{}, nil
 	}
 	return answer{}, s.mcp.Serve(r.gin.Writer, r.gin.Request, r.caller, func() error {

@@ -1,6 +1,13 @@
 package rest
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // metrics are the server's own. Their labels hold patterns of routes, methods and
 // statuses: never a name out of a request.
@@ -23,4 +30,25 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 	}
 	registry.MustRegister(m.requests, m.authFailures)
 	return m
+}
+
+// routeMetrics are those of one route. The series of its success is looked up once.
+type routeMetrics struct {
+	requests     *prometheus.HistogramVec
+	method, path string
+	succeeded    func() prometheus.Observer
+}
+
+func (m *metrics) of(method, path string) *routeMetrics {
+	return &routeMetrics{requests: m.requests, method: method, path: path, succeeded: sync.OnceValue(func() prometheus.Observer {
+		return m.requests.WithLabelValues(path, method, strconv.Itoa(http.StatusOK))
+	})}
+}
+
+func (m *routeMetrics) observe(method string, status int, took time.Duration) {
+	if method == m.method && status == http.StatusOK {
+		m.succeeded().Observe(took.Seconds())
+		return
+	}
+	m.requests.WithLabelValues(m.path, method, strconv.Itoa(status)).Observe(took.Seconds())
 }

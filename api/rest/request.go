@@ -31,17 +31,23 @@ const maxBody = 256 << 10
 // request is a request on its way through the handlers.
 type request struct {
 	gin    *gin.Context
+	began  time.Time
 	caller vault.Caller
-	query  url.Values
+	query  []parameter
 	waited bool          // the server's deadlines are off
 	reads  bool          // it only reads, and what it reads is a caller's
 	stale  time.Duration // what the vault's Stale was when the request came
+
+	// Room for what nearly every request has, so that it needs none of its own.
+	idHeader, etagHeader [1]string
+	fewParameters        [3]parameter
 }
 
-const requestKey = "request"
+// parameter is one of a query's.
+type parameter struct{ name, value string }
 
-// requestOf returns the request that identify has made.
-func requestOf(c *gin.Context) *request { return c.MustGet(requestKey).(*request) }
+// noRoute is the pattern of what matched no route.
+const noRoute = "none"
 
 func (r *request) ctx() context.Context { return r.gin.Request.Context() }
 func (r *request) id() string           { return r.caller.Origin.RequestID }
@@ -51,7 +57,7 @@ func (r *request) route() string {
 	if p := r.gin.FullPath(); p != "" {
 		return p
 	}
-	return "none"
+	return noRoute
 }
 
 func (r *request) integration() string { return r.gin.Param("integration") }
@@ -59,23 +65,57 @@ func (r *request) integration() string { return r.gin.Param("integration") }
 // parseQuery holds the query to the parameters that the route takes, each at most
 // once.
 func (r *request) parseQuery(takes []string) error {
-	values, err := url.ParseQuery(r.gin.Request.URL.RawQuery)
+	query, err := parseQuery(r.fewParameters[:0], r.gin.Request.URL.RawQuery)
 	if err != nil {
 		return invalid("The query string is malformed", "percent-encode what is not a letter or a digit")
 	}
-	for name, given := range values {
-		if !slices.Contains(takes, name) {
-			return invalid(fmt.Sprintf("Unknown query parameter %q%s", clip(name), suggest.Hint(name, takes)), knownParameters(takes))
+	for i, p := range query {
+		if !slices.Contains(takes, p.name) {
+			return invalid(fmt.Sprintf("Unknown query parameter %q%s", clip(p.name), suggest.Hint(p.name, takes)), knownParameters(takes))
 		}
-		if len(given) > 1 {
-			return invalid(fmt.Sprintf("The query parameter %s is given %d times", name, len(given)), "give it once")
+		if n := 1 + timesGiven(query[i+1:], p.name); n > 1 {
+			return invalid(fmt.Sprintf("The query parameter %s is given %d times", p.name, n), "give it once")
 		}
-		if !utf8.ValidString(given[0]) || strings.ContainsRune(given[0], 0) {
-			return invalid(fmt.Sprintf("The query parameter %s holds a NUL or is not UTF-8", name), "")
+		if !utf8.ValidString(p.value) || strings.ContainsRune(p.value, 0) {
+			return invalid(fmt.Sprintf("The query parameter %s holds a NUL or is not UTF-8", p.name), "")
 		}
 	}
-	r.query = values
+	r.query = query
 	return nil
+}
+
+func timesGiven(query []parameter, name string) (n int) {
+	for _, p := range query {
+		if p.name == name {
+			n++
+		}
+	}
+	return n
+}
+
+// parseQuery appends the parameters of a query string, as url.ParseQuery reads it but
+// in their order.
+func parseQuery(list []parameter, query string) ([]parameter, error) {
+	for query != "" {
+		var pair string
+		pair, query, _ = strings.Cut(query, "&")
+		if pair == "" {
+			continue
+		}
+		if strings.Contains(pair, ";") {
+			return nil, errors.New("a semicolon separates nothing")
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(name)
+		if err != nil {
+			return nil, err
+		}
+		if value, err = url.QueryUnescape(value); err != nil {
+			return nil, err
+		}
+		list = append(list, parameter{name, value})
+	}
+	return list, nil
 }
 
 func knownParameters(takes []string) string {
@@ -95,8 +135,10 @@ func clip(s string) string {
 
 // param returns a query parameter, or nil when it is not given.
 func (r *request) param(name string) *string {
-	if v, ok := r.query[name]; ok {
-		return &v[0]
+	for i := range r.query {
+		if r.query[i].name == name {
+			return &r.query[i].value
+		}
 	}
 	return nil
 }
@@ -215,7 +257,8 @@ func (r *request) ifMatch() (vault.Revision, error) {
 }
 
 func etag(revision vault.Revision) string {
-	return `"` + strconv.FormatUint(uint64(revision), 10) + `"`
+	var room [24]byte
+	return string(append(strconv.AppendUint(append(room[:0], '"'), uint64(revision), 10), '"'))
 }
 
 // read decodes the body into to: one JSON object, UTF-8, no member twice, no

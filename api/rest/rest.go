@@ -80,14 +80,14 @@ func New(cfg Config) http.Handler {
 	// Parameters are split before they are unescaped, so an encoded slash stays
 	// part of the one it stands in.
 	engine.UseRawPath = true
-	engine.Use(s.identify, s.observe, s.recover, s.guard)
-	engine.NoRoute(s.noRoute)
-	engine.NoMethod(s.noMethod)
-	for _, r := range s.routes() {
-		for _, base := range r.bases() {
-			engine.Handle(r.method, base+r.path, s.serve(r))
-			if r.open {
-				engine.Handle(http.MethodHead, base+r.path, s.serve(r)) // for probes
+	engine.NoRoute(s.handler("", noRoute, s.noRoute))
+	engine.NoMethod(s.handler("", noRoute, s.noMethod))
+	for _, rt := range s.routes() {
+		for _, base := range rt.bases() {
+			h := s.handler(rt.method, base+rt.path, func(r *request) { s.serve(r, rt) })
+			engine.Handle(rt.method, base+rt.path, h)
+			if rt.open {
+				engine.Handle(http.MethodHead, base+rt.path, h) // for probes
 			}
 		}
 	}
