@@ -29,9 +29,9 @@ const (
 	// graceWithoutAudit is how long reads go on while their counts cannot be
 	// written, unless storage is away and Options.ReadGrace says longer.
 	graceWithoutAudit = 10 * time.Second
-	// maxPendingReads bounds how many different reads wait to be written; the
-	// reader of one more flushes first, and is refused when that fails.
-	maxPendingReads = 10_000
+	// maxPendingReads bounds how many different reads are counted; the reader of one
+	// more flushes first, and is refused when that fails.
+	maxPendingReads = 20_000
 	// flushers is how many commits of a flush are under way at once, so that they share
 	// the disk's work.
 	flushers = 32
@@ -49,9 +49,9 @@ type readLog struct {
 	done  chan struct{}
 	once  sync.Once
 
-	seed    maphash.Seed
-	shards  [32]readShard
-	pending atomic.Int64 // counts that are not 0, or are being written
+	seed   maphash.Seed
+	shards [32]readShard
+	counts atomic.Int64 // in all shards
 
 	failed atomic.Pointer[time.Time] // since when flushing fails; nil while it works
 
@@ -73,13 +73,24 @@ type readKey struct {
 }
 
 // readCount is how often something was read since it was last written. Its shard's
-// lock guards it.
+// lock guards it, but for the key.
 type readCount struct {
 	readKey
-	entry       auditBody // of the first of these reads
+	entry *auditBody // of one of these reads; nobody changes it
+	reads
+}
+
+type reads struct {
 	count       int
 	since, last time.Time
-	written     bool // the entries, by each read for itself
+	requestID   string // of the first
+}
+
+// takenReads are counted reads that a flush has taken out of their count.
+type takenReads struct {
+	*readCount
+	entry *auditBody
+	reads
 }
 
 func newReadLog(v *Vault, mode ReadAudit, grace time.Duration) *readLog {
@@ -168,59 +179,66 @@ func (l *readLog) failing() error {
 // add counts a read, unless it is a new one and there is no room for more.
 func (l *readLog) add(key readKey, entry *auditBody) bool {
 	now := l.v.now()
-	s := &l.shards[maphash.String(l.seed, key.credential)%uint64(len(l.shards))]
+	s := l.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.counts[key]
-	if c == nil || c.count == 0 {
-		if l.pending.Load() >= maxPendingReads {
+	if c == nil {
+		if l.counts.Load() >= maxPendingReads {
 			return false
 		}
-		l.pending.Add(1)
-	}
-	if c == nil {
-		c = &readCount{readKey: key, written: l.mode == ReadsEach}
+		l.counts.Add(1)
+		c = &readCount{readKey: key}
 		s.counts[key] = c
 	}
+	if c.entry == nil || c.entry.Actor != entry.Actor {
+		kept := *entry
+		c.entry = &kept
+	}
 	if c.count == 0 {
-		c.entry, c.since = *entry, now
+		c.since, c.requestID = now, entry.RequestID
 	}
 	c.count++
 	c.last = now
 	return true
 }
 
+func (l *readLog) shard(key readKey) *readShard {
+	return &l.shards[maphash.String(l.seed, key.credential)%uint64(len(l.shards))]
+}
+
 // take returns what was counted, and begins anew. What was not read since the last time
 // is forgotten.
-func (l *readLog) take() (taken []readCount) {
+func (l *readLog) take() []takenReads {
+	taken := make([]takenReads, 0, l.counts.Load())
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.Lock()
 		for key, c := range s.counts {
 			if c.count == 0 {
 				delete(s.counts, key)
+				l.counts.Add(-1)
 				continue
 			}
-			taken = append(taken, *c)
-			c.count = 0
+			taken = append(taken, takenReads{c, c.entry, c.reads})
+			c.reads = reads{}
 		}
 		s.mu.Unlock()
 	}
-	slices.SortFunc(taken, func(a, b readCount) int { return a.since.Compare(b.since) })
+	slices.SortFunc(taken, func(a, b takenReads) int { return a.since.Compare(b.since) })
 	return taken
 }
 
 // putBack counts again what a failed flush has taken and not written.
-func (l *readLog) putBack(unwritten []readCount) {
-	for _, old := range unwritten {
-		s := &l.shards[maphash.String(l.seed, old.credential)%uint64(len(l.shards))]
+func (l *readLog) putBack(unwritten []takenReads) {
+	for _, t := range unwritten {
+		s := l.shard(t.readKey)
 		s.mu.Lock()
-		if c := s.counts[old.readKey]; c != nil && c.count > 0 {
-			old.count += c.count
-			old.last = c.last
-			l.pending.Add(-1)
+		if c := t.readCount; c.count > 0 {
+			t.count += c.count
+			t.last = c.last
 		}
-		s.counts[old.readKey] = &old
+		t.readCount.reads = t.reads
 		s.mu.Unlock()
 	}
 }
@@ -253,7 +271,10 @@ func (l *readLog) flushAnd(ctx context.Context, usage func(context.Context) erro
 
 // write commits the entries of what was taken, many commits at a time, and returns
 // those whose entries are in the log. The others are pending again.
-func (l *readLog) write(ctx context.Context, taken []readCount) (written []readCount, err error) {
+func (l *readLog) write(ctx context.Context, taken []takenReads) (written []takenReads, err error) {
+	if l.mode == ReadsEach {
+		return taken, nil // by each read for itself
+	}
 	chunks := slices.Collect(slices.Chunk(taken, backends.MaxEntries))
 	errs := inParallel(len(chunks), func(i int) error { return l.v.appendReads(ctx, chunks[i]) })
 	for i, chunk := range chunks {
@@ -262,7 +283,6 @@ func (l *readLog) write(ctx context.Context, taken []readCount) (written []readC
 			err = errs[i]
 			continue
 		}
-		l.pending.Add(-int64(len(chunk)))
 		written = append(written, chunk...)
 	}
 	return written, err
@@ -290,16 +310,11 @@ func inParallel(n int, do func(int) error) []error {
 	return errs
 }
 
-// appendReads commits the entries of reads that have none yet.
-func (v *Vault) appendReads(ctx context.Context, reads []readCount) error {
-	var bodies []auditBody
-	for i := range reads {
-		if !reads[i].written {
-			bodies = append(bodies, reads[i].body())
-		}
-	}
-	if len(bodies) == 0 {
-		return nil
+// appendReads commits the entries of counted reads.
+func (v *Vault) appendReads(ctx context.Context, counted []takenReads) error {
+	bodies := make([]auditBody, len(counted))
+	for i := range counted {
+		bodies[i] = counted[i].body()
 	}
 	err := v.appendEntries(ctx, bodies...)
 	if errors.Is(err, backends.ErrUnknownOutcome) {
@@ -309,11 +324,11 @@ func (v *Vault) appendReads(ctx context.Context, reads []readCount) error {
 	return err
 }
 
-func (c *readCount) body() auditBody {
-	body := c.entry
-	body.Outcome, body.Peer = OutcomeSuccess, c.peer
-	body.Metadata = map[string]any{"count": c.count, "resolvedFrom": c.from.Ptr(), "since": c.since.Format(TimeFormat)}
-	if c.count > 1 {
+func (t *takenReads) body() auditBody {
+	body := *t.entry
+	body.Outcome, body.Peer, body.RequestID = OutcomeSuccess, t.peer, t.requestID
+	body.Metadata = map[string]any{"count": t.count, "resolvedFrom": t.from.Ptr(), "since": t.since.Format(TimeFormat)}
+	if t.count > 1 {
 		body.RequestID = "" // one request's ID would stand for many
 	}
 	return body

@@ -43,9 +43,9 @@ type usageCount struct {
 }
 
 // add counts reads to be written.
-func (u *readUsage) add(reads []readCount) {
-	for i := range reads {
-		r := &reads[i]
+func (u *readUsage) add(taken []takenReads) {
+	for i := range taken {
+		r := &taken[i]
 		key := usageKey{org: r.org, credential: r.credential, kind: r.kind, actor: r.actor}
 		u.count(&usageCount{usageKey: key, actor: r.entry.Actor, reads: r.count, first: r.since, last: r.last})
 	}
