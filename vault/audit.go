@@ -1,7 +1,6 @@
 package vault
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,30 +24,6 @@ const (
 // is the name of the error's [Kind].
 const OutcomeSuccess = "success"
 
-// auditBody is an audit entry as the log holds it: compact JSON with the members
-// in alphabetical order, so that whoever has the printed entry can make the
-// hashed bytes from it again (docs/design/audit.md gives the recipe). Text in it
-// comes from validated names only and holds no character that JSON escapes in
-// more than one way.
-type auditBody struct {
-	Action       string         `json:"action"`
-	Actor        Actor          `json:"actor"`
-	CredentialID string         `json:"credential_id,omitempty"`
-	Environment  *string        `json:"environment"`
-	Metadata     map[string]any `json:"metadata,omitempty"`
-	Name         string         `json:"name,omitempty"`
-	Org          string         `json:"org"`
-	Outcome      string         `json:"outcome"`
-	Peer         string         `json:"peer,omitempty"`
-	Realm        string         `json:"realm,omitempty"`
-	RequestID    string         `json:"request_id,omitempty"`
-	Source       string         `json:"source"`
-	TargetID     string         `json:"target_id"`
-	TargetType   string         `json:"target_type"`
-	Time         string         `json:"time"`
-	Version      uint64         `json:"version,omitempty"`
-}
-
 // TimeFormat is how times are stored and shown: RFC 3339, UTC, milliseconds.
 const TimeFormat = "2006-01-02T15:04:05.000Z"
 
@@ -58,16 +33,6 @@ type AuditEntry struct {
 	Seq  uint64
 	Prev backends.Hash
 	Hash backends.Hash
-}
-
-func (b auditBody) encode() ([]byte, error) {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(b); err != nil {
-		return nil, fmt.Errorf("encode an audit entry: %w", err)
-	}
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }
 
 // commit applies changes together with the attempt's audit entry, whose outcome

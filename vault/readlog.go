@@ -135,7 +135,7 @@ func (l *readLog) report(failed bool, err error) bool {
 func (l *readLog) record(ctx context.Context, c *Caller, entry *auditBody, asked Slot, from envs.Scope) error {
 	if l.mode == ReadsEach {
 		body := *entry
-		body.Outcome, body.Metadata = OutcomeSuccess, map[string]any{"resolvedFrom": from.Ptr()}
+		body.Outcome, body.read = OutcomeSuccess, &readNote{from: from}
 		if err := l.v.appendEntries(ctx, body); err != nil {
 			return storageError(err)
 		}
@@ -327,7 +327,7 @@ func (v *Vault) appendReads(ctx context.Context, counted []takenReads) error {
 func (t *takenReads) body() auditBody {
 	body := *t.entry
 	body.Outcome, body.Peer, body.RequestID = OutcomeSuccess, t.peer, t.requestID
-	body.Metadata = map[string]any{"count": t.count, "resolvedFrom": t.from.Ptr(), "since": t.since.Format(TimeFormat)}
+	body.read = &readNote{from: t.from, count: t.count, since: t.since.Format(TimeFormat)}
 	if t.count > 1 {
 		body.RequestID = "" // one request's ID would stand for many
 	}
