@@ -3,8 +3,10 @@ package vault_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -12,8 +14,10 @@ import (
 	"filippo.io/age"
 
 	"github.com/sidevault/sidevault/backends/bbolt"
+	"github.com/sidevault/sidevault/backends/cache"
 	"github.com/sidevault/sidevault/envs"
 	"github.com/sidevault/sidevault/vault"
+	"github.com/sidevault/sidevault/vault/secret"
 )
 
 // benchSizes are the numbers of credentials that the benchmarks run with.
@@ -23,6 +27,7 @@ var benchSizes = []int{10, 100_000}
 type stored struct {
 	config vault.Config
 	vault  *vault.Vault
+	key    secret.Value
 	admin  vault.Caller
 	slots  []vault.Slot
 }
@@ -34,8 +39,9 @@ func newStored(b *testing.B, n int) *stored {
 	must(b, os.Chmod(dir, 0o700))
 	path := filepath.Join(dir, "vault.db")
 	must(b, bbolt.Create(path))
-	backend, err := bbolt.Open(path, nil)
+	file, err := bbolt.Open(path, nil)
 	must(b, err)
+	backend := cache.New(file, cache.Options{Exclusive: true})
 	b.Cleanup(func() { backend.Close() })
 	root, err := age.GenerateX25519Identity()
 	must(b, err)
@@ -47,7 +53,8 @@ func newStored(b *testing.B, n int) *stored {
 	s.vault, err = vault.Open(ctx, s.config)
 	must(b, err)
 	b.Cleanup(func() { s.vault.Close(ctx) })
-	s.admin, err = s.vault.Authenticate(ctx, made.Admin.Secret)
+	s.key = made.Admin.Secret
+	s.admin, err = s.vault.Authenticate(ctx, s.key)
 	must(b, err)
 	s.fill(b, n)
 	return s
@@ -134,5 +141,51 @@ func BenchmarkVault(b *testing.B) {
 				})
 			}
 		})
+	}
+}
+
+// BenchmarkRead measures what a warm read is made of, and many readers at once, with
+// either way to audit them.
+func BenchmarkRead(b *testing.B) {
+	const n = 1000
+	ctx := context.Background()
+	s := newStored(b, n)
+	resolve := func(v *vault.Vault, i int, into []byte) error {
+		_, err := v.Resolve(ctx, s.admin, s.slots[i*7919%n], vault.ResolveOptions{Buffer: into})
+		return err
+	}
+	into := make([]byte, 0, 4096)
+	for i := range n {
+		must(b, resolve(s.vault, i, into))
+	}
+	b.Run("authenticate", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, err := s.vault.Authenticate(ctx, s.key)
+			must(b, err)
+		}
+	})
+	b.Run("resolve", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			must(b, resolve(s.vault, i, into))
+		}
+	})
+	must(b, s.vault.Close(ctx))
+	for _, mode := range []vault.ReadAudit{vault.ReadsCoalesced, vault.ReadsEach} {
+		s.config.ReadAudit = mode
+		v, err := vault.Open(ctx, s.config)
+		must(b, err)
+		b.Run(fmt.Sprintf("64 readers, %s", mode), func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism(64 / runtime.GOMAXPROCS(0))
+			b.RunParallel(func(p *testing.PB) {
+				into := make([]byte, 0, 4096)
+				for i := rand.IntN(n); p.Next(); i++ {
+					must(b, resolve(v, i, into))
+				}
+			})
+		})
+		must(b, v.Close(ctx))
 	}
 }
