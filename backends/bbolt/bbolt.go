@@ -29,13 +29,20 @@ import (
 // Backend is a [backends.Backend] in one bbolt file.
 //
 // A damaged page is an ErrCorrupt of the call that met it. Once a commit has met
-// one, the file is not written to any more: reads go on, commits fail.
+// one, the file is not written to any more: reads go on, commits fail. After a
+// synchronization that failed commits fail, too, until the file was opened and read
+// anew (see [Backend.reopen]).
 type Backend struct {
 	path     string
 	readOnly bool
-	file     *os.File
-	db       *bolt.DB
-	feed     *feed.Feed
+
+	engine sync.RWMutex // held for writing while the file is opened anew
+	file   *os.File
+	info   os.FileInfo // of file, when it was opened
+	page   int         // bytes in a page
+	db     *bolt.DB    // nil when the file could not be opened anew
+	feed   *feed.Feed
+	last   backends.Revision // that the feed knows of; the committer's alone
 
 	queue     chan *request
 	committed chan struct{} // closed when the committer has ended
@@ -45,6 +52,7 @@ type Backend struct {
 
 	unwritable atomic.Pointer[error] // why commits fail for good
 	unusable   atomic.Pointer[error] // why every call fails for good
+	doubt      atomic.Pointer[doubt] // why calls fail until the file was opened anew
 }
 
 func (b *Backend) Get(ctx context.Context, key string) (backends.Record, error) {
@@ -136,6 +144,8 @@ func (b *Backend) Watch(ctx context.Context, after backends.Revision) (<-chan ba
 	if after > h.Revision {
 		return nil, fmt.Errorf("%w: revision %d, the last one is %d", backends.ErrCompacted, after, h.Revision)
 	}
+	b.engine.RLock()
+	defer b.engine.RUnlock()
 	return b.feed.Watch(ctx, after)
 }
 
@@ -149,8 +159,11 @@ func (b *Backend) Close() error {
 	close(b.queue)
 	<-b.committed
 	b.feed.Close()
-	if b.unwritable.Load() != nil || b.unusable.Load() != nil {
+	switch {
+	case b.unwritable.Load() != nil || b.unusable.Load() != nil:
 		return b.abandon()
+	case b.db == nil:
+		return nil
 	}
 	return b.db.Close()
 }
@@ -171,13 +184,17 @@ func (b *Backend) enter(ctx context.Context) error {
 		return backends.ErrClosed
 	}
 	b.calls.RLock()
-	switch reason := b.unusable.Load(); {
+	reason, doubt := b.unusable.Load(), b.doubt.Load()
+	switch {
 	case b.closed.Load():
 		b.calls.RUnlock()
 		return backends.ErrClosed
 	case reason != nil:
 		b.calls.RUnlock()
 		return *reason
+	case doubt != nil && doubt.reads:
+		b.calls.RUnlock()
+		return doubt.err
 	}
 	return nil
 }
@@ -200,6 +217,11 @@ func (b *Backend) read(bucket string, fn func(*bolt.Bucket) error) (err error) {
 			b.unusable.Store(&reason)
 		}
 	})()
+	b.engine.RLock()
+	defer b.engine.RUnlock()
+	if b.db == nil {
+		return fmt.Errorf("%s: %w: it could not be opened anew", b.path, backends.ErrUnavailable)
+	}
 	err = b.db.View(func(tx *bolt.Tx) error {
 		begun = true
 		found := tx.Bucket([]byte(bucket))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -65,11 +66,25 @@ func (b *Backend) Commit(ctx context.Context, batch backends.Batch) (backends.Re
 	return r.revision, r.err
 }
 
-// committer commits what is queued until the queue is closed.
+// committer commits what is queued until the queue is closed, and opens the file
+// anew where a synchronization has failed.
 func (b *Backend) committer() {
 	defer close(b.committed)
-	for r := range b.queue {
-		b.commit(b.gather(r))
+	var again <-chan time.Time
+	for {
+		select {
+		case r, open := <-b.queue:
+			if !open {
+				return
+			}
+			b.commit(b.gather(r))
+		case <-again:
+			b.resolveDoubt()
+			again = nil
+		}
+		if again == nil && b.doubt.Load() != nil {
+			again = time.After(doubtPause)
+		}
 	}
 }
 
@@ -111,6 +126,7 @@ func (b *Backend) commit(group []*request) {
 		if len(r.keys) > 0 {
 			b.feed.Publish(backends.Event{Revision: r.revision, Keys: r.keys})
 		}
+		b.last = max(b.last, r.revision)
 	}
 	for _, r := range group {
 		close(r.done)
@@ -125,6 +141,9 @@ var errNothing = errors.New("nothing to commit")
 func (b *Backend) transact(group []*request) error {
 	if reason := b.unwritable.Load(); reason != nil {
 		return *reason
+	}
+	if doubt := b.doubt.Load(); doubt != nil {
+		return doubt.err
 	}
 	var before, after backends.Head
 	err := b.update(func(s buckets) (err error) {
@@ -167,19 +186,22 @@ func (b *Backend) update(fn func(buckets) error) (err error) {
 // settle says what a failed transaction left. Almost always nothing: bbolt
 // writes its pages beside the old ones and points to them last. When it is that
 // pointer's synchronization that failed, this process sees the new state and the
-// disk may not have it; nobody may be told either way, so the backend stops.
+// disk may not have it; nobody may be told either way until the file was opened anew.
 func (b *Backend) settle(cause error, before backends.Head) error {
 	var found backends.Head
 	err := b.read(bucketMeta, func(meta *bolt.Bucket) (err error) {
 		found, err = readHead(meta)
 		return err
 	})
-	if err == nil && found == before {
-		return fmt.Errorf("%s: %w: %w", b.path, backends.ErrUnavailable, cause)
+	moved := err != nil || found != before
+	if moved || !clean(cause) {
+		b.doubt.Store(&doubt{reads: moved, err: fmt.Errorf("%s: %w: the disk did not keep what was written; changes go on when the file can be written and read anew: %w",
+			b.path, backends.ErrUnavailable, cause)})
 	}
-	stop := fmt.Errorf("%s: %w: open it again when the disk is sound: %w", b.path, backends.ErrUnavailable, cause)
-	b.unusable.Store(&stop)
-	return fmt.Errorf("%s: %w: %w", b.path, backends.ErrUnknownOutcome, cause)
+	if moved {
+		return fmt.Errorf("%s: %w: %w", b.path, backends.ErrUnknownOutcome, cause)
+	}
+	return fmt.Errorf("%s: %w: %w", b.path, backends.ErrUnavailable, cause)
 }
 
 // apply applies the request's batch and moves head on, or notes in the request

@@ -219,34 +219,3 @@ func breakWrites(t *testing.T, b *Backend) (restore func()) {
 	replace(readable)
 	return func() { replace(saved) }
 }
-
-// TestUnknownOutcome plays a transaction that reached the file's pointer although
-// its commit reported an error.
-func TestUnknownOutcome(t *testing.T) {
-	path := newFile(t)
-	b := open(t, path)
-	before, err := b.Head(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.Commit(t.Context(), put("a", 0, "one")); err != nil {
-		t.Fatal(err)
-	}
-	err = b.settle(syscall.EIO, before)
-	if !errors.Is(err, backends.ErrUnknownOutcome) || !errors.Is(err, syscall.EIO) || errors.Is(err, backends.ErrUnavailable) {
-		t.Errorf("got %v", err)
-	}
-	_, getErr := b.Get(t.Context(), "a")
-	_, commitErr := b.Commit(t.Context(), put("b", 0, ""))
-	for _, err := range []error{getErr, commitErr} {
-		if !errors.Is(err, backends.ErrUnavailable) {
-			t.Errorf("afterwards: got %v, want %v", err, backends.ErrUnavailable)
-		}
-	}
-	if err := b.Close(); err != nil {
-		t.Error(err)
-	}
-	if _, err := open(t, path).Get(t.Context(), "a"); err != nil {
-		t.Errorf("opened again: %v", err)
-	}
-}

@@ -54,18 +54,24 @@ func (b *Backend) open(o *Options) error {
 	}
 	look := *o
 	look.ReadOnly = true
-	if err := b.attach(&look); err != nil || o.ReadOnly {
-		return err
+	head, err := b.attach(&look)
+	if err == nil && !o.ReadOnly {
+		if err := b.db.Close(); err != nil {
+			return describe(b.path, err)
+		}
+		if head, err = b.attach(o); err == nil {
+			err = b.settleLast()
+		}
 	}
-	if err := b.db.Close(); err != nil {
-		return describe(b.path, err)
-	}
-	if err := b.attach(o); err != nil {
-		return err
-	}
-	// A process that was killed may have left its last commit to the system's
-	// write cache. Before it is shown to anyone it must be on the disk.
-	if err := b.db.Sync(); err != nil {
+	b.feed, b.last = feed.New(head.Revision), head.Revision
+	return err
+}
+
+// settleLast brings to the disk what a process that was killed, or that met a failing
+// disk, may have left to the system's write cache: before it is shown to anyone it
+// must be there.
+func (b *Backend) settleLast() error {
+	if err := renew(b.file, b.page); err != nil {
 		b.db.Close()
 		return describe(b.path, err)
 	}
@@ -73,7 +79,7 @@ func (b *Backend) open(o *Options) error {
 }
 
 // attach opens the file with bbolt and checks that it is a vault's.
-func (b *Backend) attach(o *Options) (err error) {
+func (b *Backend) attach(o *Options) (head backends.Head, err error) {
 	defer b.guard(&err, func(reason error) {
 		err = refuse(backends.ErrCorrupt, "%v: restore it from a backup", reason)
 		if b.file != nil {
@@ -82,15 +88,14 @@ func (b *Backend) attach(o *Options) (err error) {
 	})()
 	b.db, err = bolt.Open(b.path, 0, b.engineOptions(o))
 	if err != nil {
-		return explain(b.path, err)
+		return backends.Head{}, explain(b.path, err)
 	}
-	head, err := b.inspect(!o.ReadOnly)
-	if err != nil {
+	b.page = b.db.Info().PageSize
+	if head, err = b.inspect(!o.ReadOnly); err != nil {
 		b.db.Close()
-		return err
+		b.db = nil
 	}
-	b.feed = feed.New(head.Revision)
-	return nil
+	return head, err
 }
 
 // engineOptions returns bbolt's. The free list is kept in the file, as bbolt does
@@ -138,12 +143,11 @@ func openFile(path string, flag int) (*os.File, error) {
 // opened: whoever looks for what was done to it must see it.
 func (b *Backend) inspect(forUse bool) (h backends.Head, err error) {
 	err = b.db.View(func(tx *bolt.Tx) error {
-		info, err := b.file.Stat()
-		if err != nil {
+		if b.info, err = b.file.Stat(); err != nil {
 			return describe(b.path, err)
 		}
-		if info.Size() < tx.Size() {
-			return refuse(backends.ErrCorrupt, "%s is cut short: it has %d of %d bytes, restore it from a backup", b.path, info.Size(), tx.Size())
+		if size := b.info.Size(); size < tx.Size() {
+			return refuse(backends.ErrCorrupt, "%s is cut short: it has %d of %d bytes, restore it from a backup", b.path, size, tx.Size())
 		}
 		if err := checkFormat(b.path, tx); err != nil {
 			return err

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package bbolt
+
+import "os"
+
+func forget(*os.File) {}
