@@ -16,7 +16,7 @@ import (
 
 // doubtPause is how long after a failed synchronization, and after an attempt to open
 // the file anew, the next attempt is made.
-const doubtPause = time.Second
+const doubtPause = 250 * time.Millisecond
 
 // doubt is that it is not known what the disk has. After a failed synchronization Linux
 // takes the pages for written and reports success the next time, so that a second one

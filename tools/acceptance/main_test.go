@@ -15,6 +15,7 @@ import (
 	"github.com/sidevault/sidevault/backends/testserver"
 	"github.com/sidevault/sidevault/tools/acceptance/contract"
 	"github.com/sidevault/sidevault/tools/acceptance/sidecar"
+	"github.com/sidevault/sidevault/tools/acceptance/syncfault"
 )
 
 var (
@@ -24,6 +25,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	syncfault.Become()
 	flag.Parse()
 	os.Exit(run(m))
 }

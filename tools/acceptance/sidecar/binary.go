@@ -83,6 +83,13 @@ func (b *Binary) With(environ ...string) *Binary {
 // Path is where the program is.
 func (b *Binary) Path() string { return b.path }
 
+// At returns the program as it is started through another one, at path, that becomes it.
+func (b *Binary) At(path string) *Binary {
+	other := *b
+	other.path = path
+	return &other
+}
+
 // Outcome is what a command that has ended printed.
 type Outcome struct {
 	Code           int
