@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,9 +29,9 @@ type Event struct {
 // error. Changes that follow each other closely may be seen as one, with the last
 // state. A watcher that is slower than the changes gets a Reset.
 //
-// alive is called at the start and every interval with the revision that a later
-// watch goes on from; the caller's key is looked at again there. When it returns
-// an error the watch ends with it.
+// alive is called at the start, every interval, and when an API key has changed, with
+// the revision that a later watch goes on from; the caller's key is looked at again
+// there. When it returns an error the watch ends with it.
 func (v *Vault) Watch(ctx context.Context, c Caller, after Revision, f func(Event) error, interval time.Duration, alive func(Revision) error) (err error) {
 	a := v.beginOn(c, ActionWatch, targetIntegration, "")
 	if after == 0 {
@@ -107,9 +108,17 @@ func (w *watcher) follow(ctx context.Context, events <-chan backends.Event, tick
 				return err
 			}
 			w.at = e.Revision
+			if slices.ContainsFunc(e.Keys, isAPIKeyKey) {
+				if err := alive(w.at); err != nil {
+					return err
+				}
+			}
 		}
 	}
 }
+
+// isAPIKeyKey reports whether a storage key is an API key's.
+func isAPIKeyKey(key string) bool { return strings.HasPrefix(key, apiKeyPrefix) }
 
 // pass sends what a commit changed of the caller's slots.
 func (w *watcher) pass(ctx context.Context, e backends.Event) error {

@@ -52,6 +52,10 @@ func slotEnvelope[T any](status int, integration string, environment *string, da
 	}}
 }
 
+// slowest is how long a client may take to accept an answer that had no deadline while
+// it was waited for.
+const slowest = 10 * time.Second
+
 // write sends the answer.
 func (s *server) write(r *request, a answer) {
 	if a.etag != 0 {

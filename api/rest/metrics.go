@@ -52,3 +52,8 @@ func (m *routeMetrics) observe(method string, status int, took time.Duration) {
 	}
 	m.requests.WithLabelValues(m.path, method, strconv.Itoa(status)).Observe(took.Seconds())
 }
+
+// watch adds the number of watches under way.
+func (m *metrics) watch(registry *prometheus.Registry, count func() float64) {
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sidevault_watches", Help: "Watches that are served."}, count))
+}

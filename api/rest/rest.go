@@ -13,10 +13,12 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,6 +52,22 @@ type Options struct {
 	MCP MCP
 	// Backups, when not nil, says why the last scheduled backup failed, "" if it did not.
 	Backups func() string
+	// Watchers is how many watches are served at a time, 1000 unless given; a further
+	// one is told to come again.
+	Watchers int
+	// Heartbeat is how often a watch shows that it lives and its key is looked at, 15
+	// seconds unless given. A key that is revoked ends it at once.
+	Heartbeat time.Duration
+	// Stall is how long a watcher may take to accept an event before it is cut off, 10
+	// seconds unless given.
+	Stall time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	o.Watchers = cmp.Or(o.Watchers, 1000)
+	o.Heartbeat = cmp.Or(o.Heartbeat, 15*time.Second)
+	o.Stall = cmp.Or(o.Stall, 10*time.Second)
+	return o
 }
 
 type server struct {
@@ -64,15 +82,21 @@ type server struct {
 	closing  <-chan struct{}
 	mcp      MCP
 	backups  func() string
+
+	heartbeat, stall time.Duration
+	watches          chan struct{} // one place for each that is served
 }
 
 // New returns the handler of the whole API.
 func New(cfg Config) http.Handler {
+	cfg.Options = cfg.withDefaults()
 	s := &server{
 		vault: cfg.Vault, tokens: cfg.Tokens, peers: cfg.Peers, log: cfg.Logger, registry: cfg.Registry, metrics: newMetrics(cfg.Registry),
 		proxies: cfg.TrustedProxies, failures: newFailures(), closing: cfg.Closing, mcp: cfg.MCP,
-		backups: cfg.Backups,
+		backups:   cfg.Backups,
+		heartbeat: cfg.Heartbeat, stall: cfg.Stall, watches: make(chan struct{}, cfg.Watchers),
 	}
+	s.metrics.watch(cfg.Registry, func() float64 { return float64(len(s.watches)) })
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true

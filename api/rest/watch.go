@@ -12,15 +12,6 @@ import (
 	"github.com/sidevault/sidevault/vault"
 )
 
-const (
-	// heartbeat is how often a watch shows that it lives, and looks whether its
-	// key still does.
-	heartbeat = 15 * time.Second
-	// slowest is how long a reader may take to accept an event before it is cut
-	// off.
-	slowest = 10 * time.Second
-)
-
 // watch streams changes as server-sent events (HTML standard, section 9.2). An
 // event's ID is the revision to go on from.
 func (s *server) watch(r *request) (answer, error) {
@@ -28,7 +19,14 @@ func (s *server) watch(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	stream := &stream{writer: r.gin.Writer, control: http.NewResponseController(r.gin.Writer)}
+	select {
+	case s.watches <- struct{}{}:
+		defer func() { <-s.watches }()
+	default:
+		return answer{}, &vault.Error{Kind: vault.RateLimited, Msg: "Too many watches", Details: fmt.Sprintf(
+			"%d are served at a time (watch.limit): end those that nobody needs, or try again shortly", cap(s.watches))}
+	}
+	stream := &stream{stall: s.stall, writer: r.gin.Writer, control: http.NewResponseController(r.gin.Writer)}
 	ctx, cancel := s.untilClosing(r.ctx())
 	defer cancel()
 	header := r.gin.Writer.Header()
@@ -40,7 +38,7 @@ func (s *server) watch(r *request) (answer, error) {
 			return err
 		}
 		return stream.send(text)
-	}, heartbeat, func(at vault.Revision) error {
+	}, s.heartbeat, func(at vault.Revision) error {
 		if err := s.authenticate(r); err != nil {
 			return err
 		}
@@ -92,13 +90,14 @@ func eventText(e vault.Event) (string, error) {
 
 // stream writes to a reader that may be slow.
 type stream struct {
+	stall   time.Duration
 	writer  http.ResponseWriter
 	control *http.ResponseController
 }
 
 func (s *stream) send(text string) error {
 	// Not every writer has deadlines (a test's recorder has none).
-	_ = s.control.SetWriteDeadline(time.Now().Add(slowest))
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.stall))
 	if _, err := s.writer.Write([]byte(text)); err != nil {
 		return err
 	}

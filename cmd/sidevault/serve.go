@@ -94,6 +94,14 @@ func start(ctx context.Context, sh *shell, cfg settings, dev bool) (s *sidecar, 
 	if err := checkListen(cfg); err != nil {
 		return nil, err
 	}
+	lowered, err := cfg.Limits.fit()
+	if err != nil {
+		return nil, err
+	}
+	if lowered > 0 {
+		log.Warn("fewer connections are served than configured, since the process may not have more files open: raise LimitNOFILE or ulimit -n",
+			"connections", lowered)
+	}
 	cert, err := loadCertificate(cfg)
 	if err != nil {
 		return nil, err

@@ -49,6 +49,7 @@ type settings struct {
 	LockMemory      bool
 	CacheSize       int
 	MaxStale        time.Duration
+	Limits          limits
 
 	backendFile string // the file that Storage was read from, "" for none
 

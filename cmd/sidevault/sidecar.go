@@ -22,14 +22,8 @@ import (
 	"github.com/sidevault/sidevault/vault/catalog"
 )
 
-// Limits of one connection. A body has at most 256 KiB and an answer hardly more.
-const (
-	readHeaderTimeout = 5 * time.Second
-	readTimeout       = 30 * time.Second
-	writeTimeout      = 60 * time.Second
-	idleTimeout       = 2 * time.Minute
-	maxHeader         = 16 << 10
-)
+// maxStreams is how many requests one connection of HTTP/2 may have under way.
+const maxStreams = 64
 
 // sidecar is a vault being served.
 type sidecar struct {
@@ -42,6 +36,7 @@ type sidecar struct {
 	plugins     *plugins
 	catalog     *catalog.Catalog // in force
 	listeners   []net.Listener
+	connections *connections
 	http        *http.Server
 	certificate *certificate  // nil without TLS
 	dev         *devVault     // nil unless it is one
@@ -51,21 +46,26 @@ type sidecar struct {
 }
 
 func newHTTPServer(s *sidecar, registry *prometheus.Registry) *http.Server {
+	limits := s.cfg.Limits
+	s.connections = newConnections(limits.Connections, registry)
 	s.tools = mcp.New(mcp.Config{Version: version(), Logger: s.log, Registry: registry})
 	server := &http.Server{
 		Handler: rest.New(rest.Config{
 			Vault: s.vault, Registry: registry, Logger: s.log,
 			Options: rest.Options{
 				TrustedProxies: s.cfg.TrustedProxies, Closing: s.closing, Tokens: s.tokens, Peers: s.peers, Backups: s.backups.check(),
+				Watchers: limits.Watchers, Heartbeat: limits.Heartbeat, Stall: limits.Stall,
 				MCP: local.New(s.vault, mcp.NewHTTP(s.tools, mcp.HTTPOptions{Closing: s.closing})),
 			},
 		}),
 		ConnContext:       peercred.Attach,
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
+		ConnState:         s.connections.changed,
+		ReadHeaderTimeout: limits.HeaderTimeout,
+		ReadTimeout:       limits.ReadTimeout,
+		WriteTimeout:      limits.WriteTimeout,
+		IdleTimeout:       limits.IdleTimeout,
+		MaxHeaderBytes:    limits.HeaderSize,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
 	if s.certificate != nil {
@@ -118,6 +118,7 @@ func (s *sidecar) announce() {
 		s.log.Info("the storage is shared: records are kept in memory", "cache_size", s.cfg.CacheSize, "max_stale", s.cfg.MaxStale.String())
 	}
 	s.log.Info("sidevault is serving", "version", version(), "addresses", s.addresses(), "tls", s.certificate != nil,
+		"connections", s.cfg.Limits.Connections, "watches", s.cfg.Limits.Watchers,
 		"backend", storage, "vault", s.vault.ID(), "environments", tree.Names(), "keys_held", held, "keys_missing", locked,
 		"audit_reads", s.cfg.ReadAudit, "jwt_issuer", s.cfg.JWT.Issuer, "peers", len(s.cfg.Peers), "plugins", s.cfg.programNames(), "pid", os.Getpid())
 }
@@ -145,7 +146,9 @@ func (s *sidecar) run(ctx context.Context, forceful func(), reload <-chan os.Sig
 
 func (s *sidecar) serve(l net.Listener) error {
 	var err error
-	if s.certificate != nil && l.Addr().Network() == "tcp" {
+	encrypted := s.certificate != nil && l.Addr().Network() == "tcp"
+	l = s.connections.around(l, encrypted)
+	if encrypted {
 		err = s.http.ServeTLS(l, "", "")
 	} else {
 		err = s.http.Serve(l)

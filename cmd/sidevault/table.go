@@ -38,7 +38,7 @@ type setting struct {
 }
 
 func table() []setting {
-	return slices.Concat(coreSettings(), callerSettings(), pluginSettings(), backupTable())
+	return slices.Concat(coreSettings(), callerSettings(), pluginSettings(), backupTable(), limitSettings())
 }
 
 func coreSettings() []setting {
@@ -242,6 +242,9 @@ func (c settings) complete() (settings, error) {
 		return c, usagef("tls.cert and tls.key belong together, and one of them is not set")
 	}
 	if err := c.checkCallers(); err != nil {
+		return c, err
+	}
+	if err := c.Limits.check(); err != nil {
 		return c, err
 	}
 	if c.DataDir == "" && c.Storage.path != "" {

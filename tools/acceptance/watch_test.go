@@ -16,9 +16,6 @@ import (
 	"github.com/sidevault/sidevault/tools/acceptance/sidecar"
 )
 
-// heartbeat is how often a sidecar looks whether a watcher's key is still valid.
-const heartbeat = 15 * time.Second
-
 // next returns the next event of a stream, in words and as it is, after it was held
 // to the document.
 func next(t *testing.T, w *sidecar.Watcher) (string, sidecar.WatchEvent) {
@@ -176,40 +173,62 @@ func testWatchShowsTheGrantAlone(t *testing.T, on *sidecar.Binary) {
 	}
 }
 
-// A stream outlives the time that a request may take, and ends soon after its key.
-func TestWatchEndsWithItsKey(t *testing.T) {
-	t.Parallel()
-	if testing.Short() {
-		t.Skip("takes most of a minute")
-	}
-	c := binary.Serve(t).Admin()
-	key := createKey(c, map[string]any{"name": "watcher", "scope": "user", "environments": []string{"*"}, "integrations": []string{"*"}})
-	w := c.As(key.Key).Watch("")
+// A stream outlives the time that a request may take, and ends with its key: at once
+// when it is revoked, with the next sign of life when it expires.
+func TestWatchEndsWithItsKey(t *testing.T) { onEach(t, testWatchEndsWithItsKey) }
+
+func testWatchEndsWithItsKey(t *testing.T, on *sidecar.Binary) {
+	const beats = 200 * time.Millisecond
+	c := on.Serve(t, "--limits-read-timeout", "500ms", "--limits-write-timeout", "500ms", "--watch-heartbeat", beats.String()).Admin()
+	grant := map[string]any{"name": "watcher", "scope": "user", "environments": []string{"*"}, "integrations": []string{"*"}}
+	revoked := createKey(c, grant)
+	w := c.As(revoked.Key).Watch("")
+	grant["expiresAt"] = time.Now().Add(3 * time.Second).UTC().Format(time.RFC3339Nano)
+	expiring := c.As(createKey(c, grant).Key).Watch("")
 	select {
 	case <-w.Events:
 		t.Fatal("the stream has ended early, or has an event of nothing")
-	case <-time.After(32 * time.Second):
+	case <-time.After(1500 * time.Millisecond):
 	}
 	c.Put(slot("slack", "staging"), value("x")).Wants(http.StatusCreated)
 	if got, _ := next(t, w); got != "set slack staging 1 active" {
 		t.Errorf("event %q", got)
 	}
-	c.Delete("/v1/keys/" + key.ID).Wants(http.StatusOK)
+	c.Delete("/v1/keys/" + revoked.ID).Wants(http.StatusOK)
+	wantsEnd(t, "a key that was revoked", w)
+	until(t, "the end of the stream of an expired key", func() bool {
+		_, open := <-expiring.Events
+		return !open
+	})
+}
+
+func wantsEnd(t *testing.T, of string, w *sidecar.Watcher) {
+	t.Helper()
 	select {
 	case e, open := <-w.Events:
 		if open {
-			t.Errorf("an event: %s", e.Data)
+			t.Errorf("the stream of %s has an event: %s", of, e.Data)
 		}
-	case <-time.After(heartbeat + 5*time.Second):
-		t.Error("the stream of a revoked key goes on")
+	case <-time.After(20 * time.Second):
+		t.Errorf("the stream of %s goes on", of)
 	}
+}
+
+// The stream of a revoked key ends at once, and not with the next sign of life.
+func TestWatchEndsAtRevocation(t *testing.T) {
+	t.Parallel()
+	c := binary.Serve(t, "--watch-heartbeat", "1h").Admin()
+	key := createKey(c, map[string]any{"name": "watcher", "scope": "user", "environments": []string{"*"}, "integrations": []string{"*"}})
+	w := c.As(key.Key).Watch("")
+	c.Delete("/v1/keys/" + key.ID).Wants(http.StatusOK)
+	wantsEnd(t, "a key that was revoked", w)
 }
 
 // A reader that does not read is cut off, and nothing is buffered for it without
 // bound.
 func TestWatchCutsOffSlowReaders(t *testing.T) {
 	t.Parallel()
-	s := binary.Serve(t)
+	s := binary.Serve(t, "--watch-timeout", "1s")
 	c := s.Admin()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
 	if err != nil {
@@ -228,12 +247,12 @@ func TestWatchCutsOffSlowReaders(t *testing.T) {
 		labels[fmt.Sprint("label-", i)] = strings.Repeat("x", 256)
 	}
 	cred := createNamed(c, "default", "s")
-	deadline := time.Now().Add(4 * time.Minute)
+	deadline := time.Now().Add(time.Minute)
 	for !cutOff(s.Log()) {
 		if time.Now().After(deadline) {
 			t.Fatal("the stream of a reader that does not read goes on")
 		}
-		for range 50 { // the log is long to search
+		for range 20 { // the log is long to search
 			c.Patch(atID(cred), map[string]any{"labels": labels}).Wants(http.StatusOK)
 		}
 	}

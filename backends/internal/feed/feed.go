@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sort"
 	"sync"
 
 	"github.com/sidevault/sidevault/backends"
@@ -72,8 +73,9 @@ func (f *Feed) Watch(ctx context.Context, after backends.Revision) (<-chan backe
 	case after < f.floor:
 		return nil, fmt.Errorf("%w: revision %d, kept from %d on", backends.ErrCompacted, after, f.floor)
 	}
-	w := &watcher{after: after, events: make(chan backends.Event, len(f.events)+Buffer)}
-	for _, e := range f.events {
+	missed := f.events[sort.Search(len(f.events), func(i int) bool { return f.events[i].Revision > after }):]
+	w := &watcher{after: after, events: make(chan backends.Event, len(missed)+Buffer)}
+	for _, e := range missed {
 		w.offer(e)
 	}
 	f.watchers[w] = struct{}{}
