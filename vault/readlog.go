@@ -338,14 +338,33 @@ func (t *takenReads) body() auditBody {
 func (l *readLog) close(ctx context.Context) error {
 	l.once.Do(func() { close(l.stop) })
 	<-l.done
+	var reason error
 	for {
 		err := l.flushAnd(ctx, l.usage.all)
-		if err == nil || ctx.Err() != nil || errors.Is(err, backends.ErrClosed) {
+		if err == nil || errors.Is(err, backends.ErrClosed) {
 			return err
+		}
+		if ctx.Err() == nil || reason == nil {
+			reason = err // the end of ctx is none
 		}
 		select {
 		case <-ctx.Done():
+			return l.lost(reason)
 		case <-time.After(flushInterval / 10):
 		}
 	}
+}
+
+// lost says how many reads will not be in the audit log.
+func (l *readLog) lost(reason error) error {
+	n := 0
+	for i := range l.shards {
+		s := &l.shards[i]
+		s.mu.Lock()
+		for _, c := range s.counts {
+			n += c.count
+		}
+		s.mu.Unlock()
+	}
+	return errorf(BackendUnavailable, "%d reads could not be recorded in the audit log", n).because(reason)
 }

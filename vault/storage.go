@@ -191,6 +191,9 @@ func storageError(err error) error {
 	case errors.Is(err, backends.ErrUnavailable), errors.Is(err, backends.ErrClosed):
 		return errorf(BackendUnavailable, "Storage is unavailable").
 			detailed("nothing was changed; try again shortly").because(err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return errorf(BackendUnavailable, "Storage did not answer in time").
+			detailed("nothing was changed; try again shortly").because(err)
 	case errors.Is(err, backends.ErrCorrupt):
 		return errorf(Integrity, "Storage is damaged").
 			detailed("nothing was changed; restore the vault from a backup").because(err)

@@ -169,7 +169,8 @@ type callers struct {
 }
 
 func openCallers(ctx context.Context, cfg settings, v *vault.Vault, owns func(int) bool, log *slog.Logger) (c callers, err error) {
-	if len(cfg.Peers) > 0 && !slices.ContainsFunc(cfg.Listen, func(a address) bool { return a.network == "unix" }) {
+	unix := slices.ContainsFunc(cfg.Listen, func(a address) bool { return a.network == "unix" })
+	if len(cfg.Peers) > 0 && !unix && !activated(cfg.sh) {
 		return c, usagef("peers are callers on a Unix socket, and listen names none").hinted("add one to listen, as in unix:///run/sidevault/sidevault.sock")
 	}
 	if c.peers, err = peercred.New(ctx, peercred.Config{Rules: cfg.Peers, Envs: cfg.Environments, Org: v.Org, Owns: owns}); err != nil {

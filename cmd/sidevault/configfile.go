@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,6 +29,7 @@ const maxConfig = 256 << 10
 type configFile struct {
 	values map[string]any
 	places map[string]string
+	mode   fs.FileMode
 }
 
 // configReader collects everything that is wrong with a file.
@@ -41,11 +43,19 @@ type configReader struct {
 // anchors and whatever else could make it mean more than it says are errors, each
 // with its line and column.
 func readConfig(path string) (configFile, error) {
-	data, err := readBounded(path, maxConfig)
+	f, err := os.Open(path)
 	if err != nil {
 		return configFile{}, failf(exitUsage, "read the configuration").because(err)
 	}
-	return parseConfig(path, data)
+	defer f.Close()
+	info, statErr := f.Stat()
+	data, err := readLimited(f, maxConfig)
+	if err := errors.Join(statErr, err); err != nil {
+		return configFile{}, failf(exitUsage, "read the configuration").because(err)
+	}
+	file, err := parseConfig(path, data)
+	file.mode = info.Mode()
+	return file, err
 }
 
 func readBounded(path string, limit int64) ([]byte, error) {
@@ -54,9 +64,13 @@ func readBounded(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return readLimited(f, limit)
+}
+
+func readLimited(f *os.File, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
+		err = fmt.Errorf("%s is larger than %d bytes", f.Name(), limit)
 	}
 	return data, err
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
 )
 
 const (
@@ -61,20 +63,28 @@ func checkListen(cfg settings) error {
 			return usagef("listen on %s", a).because(err)
 		}
 		if !at.IP.IsLoopback() {
-			return usagef("%s is not a loopback address, and secrets would cross the network in clear", a).
-				hinted("set tls.cert and tls.key, or listen on %s", defaultListen)
+			return inClear(a)
 		}
 	}
 	return nil
 }
 
-// listen opens every address, or none.
+func inClear(a address) error {
+	return usagef("%s is not a loopback address, and secrets would cross the network in clear", a).
+		hinted("set tls.cert and tls.key, or listen on %s", defaultListen)
+}
+
+// listen opens every address, or none. Sockets that the process was started with
+// stand in for the default address.
 func listen(ctx context.Context, cfg settings) (open []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(open)
 		}
 	}()
+	if open, err = inherited(cfg); err != nil || len(open) > 0 && !cfg.given["listen"] {
+		return open, err
+	}
 	for _, a := range cfg.Listen {
 		l, err := a.listen(ctx, cfg.SocketMode)
 		if err != nil {
@@ -85,9 +95,34 @@ func listen(ctx context.Context, cfg settings) (open []net.Listener, err error) 
 	return open, nil
 }
 
+// activated reports whether a service manager says that it has handed over sockets.
+func activated(sh *shell) bool { return sh.getenv("LISTEN_FDS") != "" }
+
+// inherited returns the sockets that systemd, or what speaks its protocol
+// (sd_listen_fds(3)), has opened for this process.
+func inherited(cfg settings) ([]net.Listener, error) {
+	all, err := activation.Listeners()
+	if err != nil {
+		return nil, failf(exitError, "take over the sockets of the service manager").because(err)
+	}
+	for i, l := range all {
+		if l == nil {
+			return all, failf(exitError, "socket %d of those that the service manager handed over is none that takes connections", i).
+				hinted("use ListenStream= in the socket unit")
+		}
+		at, tcp := l.Addr().(*net.TCPAddr)
+		if tcp && !at.IP.IsLoopback() && cfg.TLSCert == "" {
+			return all, inClear(address{network: "tcp", at: at.String()})
+		}
+	}
+	return all, nil
+}
+
 func closeAll(open []net.Listener) {
 	for _, l := range open {
-		l.Close()
+		if l != nil {
+			l.Close()
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -47,36 +48,42 @@ func checkDataDir(dir string) error {
 
 // readPrivate reads a small file that must be its owner's alone.
 func readPrivate(what, path string, limit int64) ([]byte, error) {
-	info, err := os.Lstat(path)
+	// Without NONBLOCK a pipe that nobody writes to would be waited for.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case errors.Is(err, syscall.ELOOP):
+		return nil, failf(exitError, "%s %s is a symbolic link", what, path).hinted("give the path that it points to")
+	case err != nil:
+		return nil, failf(exitError, "%s", what).because(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return nil, err
-	case info.Mode()&fs.ModeSymlink != 0:
-		return nil, failf(exitError, "%s %s is a symbolic link", what, path).hinted("give the path that it points to")
+		return nil, failf(exitError, "%s", what).because(err)
 	case !info.Mode().IsRegular():
 		return nil, failf(exitError, "%s %s is not a regular file", what, path)
-	case info.Mode().Perm()&0o077 != 0:
+	case info.Mode().Perm()&readableByOthers(path) != 0:
 		return nil, failf(exitError, "%s %s is accessible to others (mode %04o)", what, path, info.Mode().Perm()).
 			hinted("chmod 600 %s", quoted(path))
 	}
-	data, err := readSame(path, info, limit)
+	data, err := readLimited(f, limit)
 	if err != nil {
 		return nil, failf(exitError, "%s", what).because(err)
 	}
 	return data, nil
 }
 
-// readSame reads the file that was looked at, and no other that took its place.
-func readSame(path string, seen fs.FileInfo, limit int64) ([]byte, error) {
-	data, err := readBounded(path, limit)
-	if err != nil {
-		return nil, err
+// readableByOthers returns the permissions that a private file may not have. What
+// systemd hands over (LoadCredential=) is in a directory that nobody else may enter,
+// and its entry for the user in the access control list shows as the group's.
+func readableByOthers(path string) fs.FileMode {
+	if dir := os.Getenv(credentialsVariable); dir != "" && filepath.Dir(path) == filepath.Clean(dir) {
+		return 0o037
 	}
-	after, err := os.Lstat(path)
-	if err != nil || !os.SameFile(seen, after) {
-		return nil, fmt.Errorf("%s was replaced while it was read", path)
-	}
-	return data, nil
+	return 0o077
 }
 
 // missing is the failure of a file that is not there.

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sidevault/sidevault/api/mcp"
@@ -130,15 +131,23 @@ func (s *sidecar) run(ctx context.Context, forceful func(), reload <-chan os.Sig
 	for _, l := range s.listeners {
 		go func() { failed <- s.serve(l) }()
 	}
+	manager := manager{s.log}
+	beats, stop := manager.beats()
+	defer stop()
+	manager.tell(daemon.SdNotifyReady)
 	for {
 		select {
+		case <-beats:
+			manager.tell(daemon.SdNotifyWatchdog)
 		case <-reload:
 			s.reload()
 		case err := <-failed:
 			s.log.Error("a listener failed", "err", err)
+			manager.tell(daemon.SdNotifyStopping)
 			return errors.Join(failf(exitError, "serve").because(err), s.shutdown())
 		case <-ctx.Done():
 			forceful()
+			manager.tell(daemon.SdNotifyStopping)
 			return s.shutdown()
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -118,12 +117,8 @@ func (c settings) keepSecret(flags *pflag.FlagSet, sh *shell, file configFile) e
 	if sh.getenv(variablePrefix+"BACKEND") != "" {
 		return nil
 	}
-	info, err := os.Stat(c.file)
-	if err != nil {
-		return failf(exitUsage, "read the configuration").because(err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return usagef("%s: backend: the URL holds a password, and the file is accessible to others (mode %04o)", file.places[backendKey], info.Mode().Perm()).
+	if others := file.mode.Perm(); others&0o077 != 0 {
+		return usagef("%s: backend: the URL holds a password, and the file is accessible to others (mode %04o)", file.places[backendKey], others).
 			hinted("chmod 600 %s, or put the URL into a file of mode 0600 and name it with %s", quoted(c.file), backendFileKey)
 	}
 	return nil
