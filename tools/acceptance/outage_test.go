@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -134,6 +135,29 @@ func testStorageAway(t *testing.T, s server) {
 	wantsSecret(t, c, resolve("sftp", "staging"), "never read", "staging")
 	c.Get(slot("slack", "staging")).Wants(http.StatusOK)
 	c.Get("/readyz").Wants(http.StatusOK)
+}
+
+// TestStopWhileStorageAway ends a sidecar that has counted reads and cannot write them:
+// it says how many, and why.
+func TestStopWhileStorageAway(t *testing.T) { onOwn(t, testStopWhileStorageAway) }
+
+func testStopWhileStorageAway(t *testing.T, s server) {
+	served := binary.On(s.storage).Init(t).Start(t, "--shutdown-timeout", "3s")
+	c := served.Admin()
+	c.Put(slot("salesforce", "staging"), value("kept")).Wants(http.StatusCreated)
+	wantsSecret(t, c, resolve("salesforce", "staging"), "kept", "staging")
+	s.kill()
+	for range 3 {
+		wantsSecret(t, c, resolve("salesforce", "staging"), "kept", "staging")
+	}
+	served.Signal(syscall.SIGTERM)
+	if !served.Ended(10 * time.Second) {
+		t.Fatal("the sidecar does not end")
+	}
+	said := served.Log()[strings.LastIndex(served.Log(), "shutting down"):]
+	if !strings.Contains(said, "reads could not be recorded in the audit log: ") || strings.Contains(said, "Internal error") {
+		t.Errorf("the sidecar does not say what was lost and why:\n%s", said)
+	}
 }
 
 // TestServerKilledLosesNothing kills the server with SIGKILL while a sidecar writes
