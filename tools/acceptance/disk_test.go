@@ -148,9 +148,9 @@ func fillDisk(t *testing.T, c *sidecar.Client) filled {
 }
 
 // fill sets credentials until one is refused, with what to do, and leaves nothing. One
-// refusal does not mean that the next set is refused, too: the pages that a commit
-// replaces are free once no read that began before looks at them, and a set that came
-// together with the audit of reads needs more than one that comes alone.
+// refusal does not mean that the next set is refused, too: whether it fits depends on
+// the pages that the last commits have left free, and on those that refused ones had
+// taken from the disk already and that stay the file's.
 func (f *filled) fill(t *testing.T, c *sidecar.Client) {
 	t.Helper()
 	for range smallDisk / len(padding) {

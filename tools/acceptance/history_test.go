@@ -257,18 +257,43 @@ func (h *history) checkSlot(c *sidecar.Client, p place) bool {
 		h.t.Errorf("%s does not hold %s", p, version(held.id, held.version))
 		return true
 	}
-	h.checkValue(c, p, held.version)
+	if current := h.checkValue(c, p, 0); current != held.version {
+		h.t.Errorf("%s resolves to version %d, not %d", p, current, held.version)
+	}
 	if kept := held.version - min(held.version, 23); held.version > 1 {
 		h.checkValue(c, p, kept+(held.version-kept+1)/2)
 	}
+	h.checkVersions(c, p, held)
 	return true
 }
 
-// checkValue holds a version's value to the effort that set it.
-func (h *history) checkValue(c *sidecar.Client, p place, n uint64) {
+// checkVersions: those that are kept are the last ones, without a gap.
+func (h *history) checkVersions(c *sidecar.Client, p place, held *occupant) {
 	h.t.Helper()
-	r := sidecar.Data[wire.Resolved](c.Get(ownResolve(p) + fmt.Sprintf("&version=%d", n)).Wants(http.StatusOK))
+	versions := sidecar.Data[[]wire.Version](c.Get("/v1/credentials/" + p.integration + "/" + held.id + "/versions").Wants(http.StatusOK))
+	want := held.version
+	for _, v := range versions {
+		if v.Version != want {
+			h.t.Errorf("%s has version %d where %d is due", p, v.Version, want)
+		}
+		want--
+	}
+	if len(versions) != int(min(held.version, 24)) {
+		h.t.Errorf("%s has %d versions after %d sets", p, len(versions), held.version)
+	}
+}
+
+// checkValue holds a version's value, 0 for the current one, to the effort that set it,
+// and returns which version it is.
+func (h *history) checkValue(c *sidecar.Client, p place, n uint64) uint64 {
+	h.t.Helper()
+	path := ownResolve(p)
+	if n != 0 {
+		path += fmt.Sprintf("&version=%d", n)
+	}
+	r := sidecar.Data[wire.Resolved](c.Get(path).Wants(http.StatusOK))
 	h.checkServed(&effort{id: "a read after the start", place: p, credential: r.ID, version: r.Version, fields: revealed(r)})
+	return r.Version
 }
 
 func (h *history) checkList(c *sidecar.Client, configured map[string][]string) {

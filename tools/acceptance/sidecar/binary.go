@@ -57,17 +57,35 @@ func Build(transport http.RoundTripper) (*Binary, error) {
 }
 
 // build runs in the product's own module, so that it gets the versions of that.
-func (b *Binary) build() error {
+func (b *Binary) build() error { return build(b.path, os.Environ(), "-race") }
+
+func build(path string, environ []string, flags ...string) error {
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", product).Output()
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("go", "build", "-race", "-o", b.path, "./cmd/sidevault")
-	cmd.Dir = strings.TrimSpace(string(root))
+	cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), "./cmd/sidevault")...)
+	cmd.Dir, cmd.Env = strings.TrimSpace(string(root)), environ
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
 	return nil
+}
+
+// Shipped returns the program as it is shipped, without the race detector, for what
+// measures it or starts it often. It is built once in a run.
+func (b *Binary) Shipped(t testing.TB) *Binary {
+	t.Helper()
+	builtMu.Lock()
+	defer builtMu.Unlock()
+	path := filepath.Join(b.dir, "sidevault-shipped")
+	if built[product] == "" {
+		if err := build(path, append(os.Environ(), "CGO_ENABLED=0"), "-trimpath"); err != nil {
+			t.Fatal(err)
+		}
+		built[product] = path
+	}
+	return b.At(path)
 }
 
 // Remove removes the program.
