@@ -366,5 +366,8 @@ func (l *readLog) lost(reason error) error {
 		}
 		s.mu.Unlock()
 	}
+	if n == 0 {
+		return errorf(BackendUnavailable, "The last reads are in the audit log, and could not be counted in the usage of their credentials").because(reason)
+	}
 	return errorf(BackendUnavailable, "%d reads could not be recorded in the audit log", n).because(reason)
 }
