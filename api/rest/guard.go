@@ -56,7 +56,18 @@ func identify(c *gin.Context) *request {
 	r.idHeader[0] = r.id()
 	h[wire.HeaderRequestID] = r.idHeader[:]
 	maps.Copy(h, everyAnswer)
+	if ambiguous(c.Request) {
+		h.Set("Connection", "close")
+	}
 	return r
+}
+
+// ambiguous reports whether a proxy in front could see the request's end elsewhere. A
+// length beside chunks, and chunks in HTTP/1.0, are gone when net/http hands a request
+// over, so all that may have had them are meant. RFC 9112, section 6.1, has the
+// connection closed: what follows on it may have been hidden in the body.
+func ambiguous(r *http.Request) bool {
+	return len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1)
 }
 
 // everyAnswer are the headers of every answer. Nobody changes their values.
@@ -194,10 +205,10 @@ func isLoopback(host string) bool {
 // crossOrigin reports whether a browser says that another site sent the request
 // (Fetch standard: Origin; W3C Fetch Metadata: Sec-Fetch-Site).
 func crossOrigin(r *http.Request) bool {
-	switch r.Header.Get("Sec-Fetch-Site") {
-	case "", "same-origin", "none":
-	default:
-		return true
+	for _, site := range r.Header.Values("Sec-Fetch-Site") {
+		if site != "same-origin" && site != "none" {
+			return true
+		}
 	}
 	for _, origin := range r.Header.Values("Origin") {
 		u, err := url.Parse(origin)
