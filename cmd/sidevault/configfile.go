@@ -18,6 +18,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/sidevault/sidevault/envs"
+	"github.com/sidevault/sidevault/vault/catalog"
 	"github.com/sidevault/sidevault/vault/suggest"
 )
 
@@ -86,7 +87,13 @@ func parseConfig(path string, data []byte) (configFile, error) {
 	return r.file, nil
 }
 
+// maxProblems bounds what is said about one file.
+const maxProblems = 20
+
 func (r *configReader) fail(tk *token.Token, format string, args ...any) {
+	if len(r.problems) == maxProblems {
+		return
+	}
 	r.problems = append(r.problems, fmt.Errorf("%s: %s", r.place(tk), fmt.Sprintf(format, args...)))
 }
 
@@ -113,12 +120,8 @@ func (r *configReader) parse(data []byte) (root ast.Node) {
 		r.syntax(err)
 		return nil
 	}
-	for i, d := range file.Docs {
-		if i > 0 {
-			r.fail(d.GetToken(), "a second document: a configuration file has one")
-		} else {
-			root = d.Body
-		}
+	if len(file.Docs) > 0 {
+		root = file.Docs[0].Body
 	}
 	if _, comment := root.(*ast.CommentGroupNode); comment {
 		return nil
@@ -126,8 +129,20 @@ func (r *configReader) parse(data []byte) (root ast.Node) {
 	return root
 }
 
+// screen reports what a configuration has no use for. A second document is looked for
+// here, since the parser drops one that follows an empty one.
 func (r *configReader) screen(tokens token.Tokens) {
-	for _, tk := range tokens {
+	if tk, msg := catalog.CheckShape(tokens); tk != nil {
+		r.fail(tk, "%s", msg)
+		return
+	}
+	begun := false
+	for i, tk := range tokens {
+		if after := i > 0 && tokens[i-1].Type == token.DocumentEndType; after || begun && tk.Type == token.DocumentHeaderType {
+			r.fail(tk, "a second document: a configuration file has one")
+			return
+		}
+		begun = begun || tk.Type != token.CommentType
 		switch tk.Type {
 		case token.AnchorType, token.AliasType, token.MergeKeyType:
 			r.fail(tk, "anchors and aliases are not accepted: write the value out, or quote it if it is text")

@@ -144,6 +144,44 @@ func FuzzParseConfig(f *testing.F) {
 	})
 }
 
+// Files made to cost the parser a multiple of their size are refused before it sees
+// them: without that, a quarter of a megabyte of brackets takes ten minutes.
+func TestHostileConfigs(t *testing.T) {
+	for _, unit := range []string{
+		"[", "{", "{a: ", "- ", "? ", "&a ", "\"", "|\n", "a:\n b:\n", "{a: b}\n", "---\n", "a:\n", "- - - a\n", "[a, b]\n", "{a: b, c: d,", "[a,", "- a:\n  b:\n", "a:\n- x\n", "'',",
+	} {
+		if _, err := parseConfig("c.yaml", []byte(strings.Repeat(unit, maxConfig/len(unit)))); err == nil || len(err.Error()) > 8<<10 {
+			t.Errorf("%q accepted, or refused at length", unit)
+		}
+	}
+	// The parser drops a document that follows an empty one.
+	for _, text := range []string{"---\n---\nlog: {level: info}\n", "log: {level: info}\n---\n---\nlog: {level: debug}\n", "log: {level: info}\n...\nlog: {level: debug}\n"} {
+		if _, err := parseConfig("c.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), "a second document") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if f, err := parseConfig("c.yaml", []byte("# comment\n---\nlog: {level: info}\n")); err != nil || f.values["log.level"] != "info" {
+		t.Errorf("a document with a header: %v", err)
+	}
+}
+
+// Environments that a file must not be able to make.
+func TestHostileEnvironments(t *testing.T) {
+	for name, list := range map[string]string{
+		"a parent of itself": "{name: a, parent: a}", "parents in a ring": "{name: a, parent: b}, {name: b, parent: c}, {name: c, parent: a}",
+		"an unknown parent": "{name: a, parent: b}", "a name twice": "{name: a}, {name: a}", "no name": "{parent: a}", "an empty name": "{name: ''}",
+		"a name that climbs": "{name: ../x}", "a reserved name": "{name: '@shared'}", "a reserved name of a key": "{name: '@control'}", "a name with a slash": "{name: a/b}",
+		"a name with a NUL": `{name: "a\0b"}`, "a name with a line end": `{name: "a\nb"}`, "a name of everything": "{name: '*'}", "an endless name": "{name: " + strings.Repeat("x", 1000) + "}",
+		"no mapping": "[[a]]", "aliases": "&a {name: a}, *a", "a recipient that is none": "{name: a, recipients: [age1evil]}", "a key twice": "{name: a, name: b}",
+		"an unknown key": "{name: a, protect: true}", "many": strings.Repeat("{name: a}, ", 5000) + "{name: a}",
+	} {
+		path := writeFile(t, filepath.Join(t.TempDir(), "sidevault.yaml"), "environments: ["+list+"]\n", 0o600)
+		if _, err := load(t, nil, "--config", path); err == nil || len(err.Error()) > 8<<10 {
+			t.Errorf("%s: accepted, or refused at length", name)
+		}
+	}
+}
+
 // The table and docs/configuration.md say the same.
 func TestConfigurationDocument(t *testing.T) {
 	const path = "../../docs/configuration.md"

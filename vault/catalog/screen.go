@@ -45,6 +45,22 @@ func (r *reader) screen(tokens token.Tokens) {
 	}
 }
 
+// CheckShape returns the first token at which a file is too deep, too wide or too long
+// for the YAML parser, and what is wrong there; nil when nothing is. It is for other files
+// that are read as a catalog's are: whole, before the parser sees them.
+func CheckShape(tokens token.Tokens) (*token.Token, string) {
+	var s shape
+	for i, tk := range tokens {
+		if i == maxTokens {
+			return tk, "too much for one file: split it"
+		}
+		if msg := s.next(tk); msg != "" {
+			return tk, msg
+		}
+	}
+	return nil, ""
+}
+
 // shape follows how deep and how wide a file is. Brackets and braces are counted
 // apart, so that a mismatched one does not hide depth.
 type shape struct {
