@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/sidevault/sidevault/backends"
@@ -31,7 +32,11 @@ func (v *Vault) ExportRaw(ctx context.Context, orgSlug string, slot Slot) (RawEx
 	if err != nil {
 		return RawExport{}, err
 	}
-	record, err := v.backend.Get(ctx, recordKey(org, cred.ID, cred.Version))
+	key := recordKey(org, cred.ID, cred.Version)
+	record, err := v.backend.Get(ctx, key)
+	if errors.Is(err, backends.ErrNotFound) {
+		return RawExport{}, v.integrityError(fmt.Errorf("%s is missing", key))
+	}
 	if err != nil {
 		return RawExport{}, storageError(err)
 	}
