@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
@@ -31,12 +32,24 @@ func refusals() []refusal {
 		{name: "no identity", says: []string{identityFile, "does not exist", "backup"}, harm: remove(identityFile)},
 		{name: "loose identity", says: []string{"identity file", "chmod 600"}, harm: mode(identityFile, 0o640)},
 		{name: "identity is a link", says: []string{"identity file", "symbolic link"},
+			harm: moved(identityFile)},
+		{name: "directory for everybody", says: []string{"accessible to others", "chmod 700"}, harm: mode("", 0o777)},
+		{name: "directory for everybody, sticky", says: []string{"accessible to others"}, harm: mode("", 0o777|os.ModeSticky)},
+		{name: "identity for everybody", says: []string{"identity file", "chmod 600"}, harm: mode(identityFile, 0o666)},
+		{name: "identity is a pipe", says: []string{"identity file", "not a regular file"}, harm: pipe(identityFile)},
+		{name: "identity without an end", says: []string{"identity file", "larger than"}, harm: overwrite(identityFile, strings.Repeat("# comment\n", 1<<14))},
+		{name: "trust anchor for everybody", says: []string{"trust anchor", "chmod 600"}, harm: mode(trustFile, 0o666)},
+		{name: "trust anchor is a link", says: []string{"trust anchor", "symbolic link"}, harm: moved(trustFile)},
+		{name: "trust anchor is a pipe", says: []string{"trust anchor", "not a regular file"}, harm: pipe(trustFile)},
+		{name: "vault file for everybody", says: []string{vaultFile, "chmod 600"}, harm: mode(vaultFile, 0o666)},
+		{name: "vault file is a link", says: []string{vaultFile, "symbolic link"}, harm: moved(vaultFile)},
+		{name: "vault file is a pipe", says: []string{vaultFile}, harm: pipe(vaultFile)},
+		{name: "vault file is a directory", says: []string{vaultFile},
 			harm: func(t *testing.T, dir string) []string {
-				path := filepath.Join(dir, identityFile)
-				if err := os.Rename(path, path+".real"); err != nil {
+				remove(vaultFile)(t, dir)
+				if err := os.Mkdir(filepath.Join(dir, vaultFile), 0o700); err != nil {
 					t.Fatal(err)
 				}
-				link(t, path+".real", path)
 				return nil
 			}},
 		{name: "not an identity", says: []string{"identity file", "not an age identity"},
@@ -149,6 +162,29 @@ func mode(name string, m os.FileMode) func(*testing.T, string) []string {
 	}
 }
 
+// moved puts a link to the file in its place.
+func moved(name string) func(*testing.T, string) []string {
+	return func(t *testing.T, dir string) []string {
+		path := filepath.Join(dir, name)
+		if err := os.Rename(path, path+".real"); err != nil {
+			t.Fatal(err)
+		}
+		link(t, path+".real", path)
+		return nil
+	}
+}
+
+// pipe puts a pipe, which a reader would wait at, in the file's place.
+func pipe(name string) func(*testing.T, string) []string {
+	return func(t *testing.T, dir string) []string {
+		remove(name)(t, dir)
+		if err := syscall.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return nil
+	}
+}
+
 func remove(name string) func(*testing.T, string) []string {
 	return func(t *testing.T, dir string) []string {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil {
@@ -185,8 +221,11 @@ func snapshot(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		data, _ := os.ReadFile(filepath.Join(dir, e.Name()))
 		info, _ := e.Info()
+		var data []byte
+		if info.Mode().IsRegular() {
+			data, _ = os.ReadFile(filepath.Join(dir, e.Name()))
+		}
 		b.WriteString(e.Name() + " " + info.Mode().String() + " " + hashOf(data) + "\n")
 	}
 	return b.String()
