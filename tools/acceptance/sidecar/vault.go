@@ -108,3 +108,15 @@ func withEnvironments(args []string) []string {
 	}
 	return append(args, "--environments", Environments)
 }
+
+// Existing returns a vault that another program has made: its data directory, and the
+// secret of an API key. Where the program has its vaults in other storage than a file,
+// the storage is empty.
+func (b *Binary) Existing(t testing.TB, dir, adminKey string) *Vault {
+	t.Helper()
+	v := &Vault{Dir: dir, AdminKey: adminKey, binary: b}
+	if b.storage != nil {
+		v.URL = b.storage(t, filepath.Dir(dir))
+	}
+	return v
+}
