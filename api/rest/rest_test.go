@@ -322,7 +322,11 @@ func FuzzBodies(f *testing.F) {
 	f.Add(`{"fields":{"a":"b"},"labels":{"c":"d"},"expiresAt":"2030-01-01T00:00:00Z"}`, "name=%20")
 	f.Add("{", "%zz")
 	f.Fuzz(func(t *testing.T, body, query string) {
-		for _, target := range []string{"PUT /v1/integrations/salesforce/credentials", "POST /v1/keys", "POST /v1/integrations", "PATCH /v1/integrations/salesforce", "GET /v1/audit"} {
+		for _, target := range []string{
+			"PUT /v1/integrations/salesforce/credentials", "POST /v1/integrations/salesforce/credentials/test", "POST /v1/keys", "POST /v1/integrations",
+			"PATCH /v1/integrations/salesforce", "POST /v1/credentials", "POST /v1/sync/retry", "GET /v1/audit", "DELETE /v1/integrations/jira/credentials",
+			"PATCH /v1/credentials/salesforce/550e8400-e29b-41d4-a716-446655440099", "POST /v1/credentials/salesforce/550e8400-e29b-41d4-a716-446655440099/rollback",
+		} {
 			method, path, _ := strings.Cut(target, " ")
 			r := httptest.NewRequest(method, "http://127.0.0.1"+path, strings.NewReader(body))
 			r.URL.RawQuery = query

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"filippo.io/age"
 	"filippo.io/age/agessh"
@@ -152,13 +154,20 @@ func wrapError(err error) error {
 	return fmt.Errorf("wrap a key: %w", err)
 }
 
-// clip shortens what is quoted in an error.
+// clip makes what is quoted in an error short, and fit for one line.
 func clip(s string) string {
 	const most = 24
-	if len(s) <= most {
-		return s
+	short := s[:min(len(s), most)]
+	short = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, short)
+	if len(s) > most {
+		short += "…"
 	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
+	return short
 }
 
 // headless is how plugins meet a program that nobody watches: what they show is
