@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/sidevault/sidevault/backends"
 )
 
@@ -27,7 +29,8 @@ func TestMain(m *testing.M) {
 		"write": writeUntilKilled, "create": createUntilKilled, "full": fillDisk,
 	}[os.Getenv(childVariable)]
 	if play == nil {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
+		return
 	}
 	if err := play(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // shared is what Run stops: servers that outlive the test that started them.
@@ -28,7 +31,8 @@ var shared struct {
 	stops    []func()
 }
 
-// Run runs the tests of a package and then stops the shared servers. Its TestMain
+// Run runs the tests of a package, then stops the shared servers, and fails if a
+// goroutine is left. Its TestMain
 // calls it:
 //
 //	func TestMain(m *testing.M) { os.Exit(testserver.Run(m)) }
@@ -39,7 +43,20 @@ func Run(m *testing.M) int {
 	for _, stop := range shared.stops {
 		stop()
 	}
+	if code == 0 {
+		code = leaked()
+	}
 	return code
+}
+
+// leaked reports the goroutines that the tests have left.
+func leaked() int {
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, "goroutines were left:", err)
+		return 1
+	}
+	return 0
 }
 
 // tool finds a program that make tools builds.

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/sidevault/sidevault/plugins/plugintest/contract"
 	"github.com/sidevault/sidevault/plugins/sdk"
 )
@@ -21,7 +23,7 @@ func TestMain(m *testing.M) {
 	kind, fault, ok := strings.Cut(os.Getenv(asPlugin), "/")
 	switch {
 	case !ok:
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
 	case kind != "sdk":
 		(&fixture{kind: kind, fault: fault}).main()
 	case fault == "validator":
