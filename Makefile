@@ -45,7 +45,7 @@ test: race tools ## run every test under the race detector
 
 torture: race tools ## look longer for lost writes and histories without an order, for up to 20 minutes
 	$(GO) -C tools/acceptance test -race -timeout 4m -count=1 -v ./linear -run TestServers -torture
-	$(GO) -C tools/acceptance test -race -timeout 6m -count=1 -v . -run 'LosesNothing|NodesOfEtcd|Linearizable' -torture
+	$(GO) -C tools/acceptance test -race -timeout 6m -count=1 -v . -run 'LosesNothing|NodesOfEtcd|Linearizable|StayFlat' -torture
 	$(GO) -C tools/acceptance test -race -timeout 10m -count=1 -v . -run RotationUnderLoad -torture
 
 check: tools ## formatting, vet, staticcheck, tidy modules

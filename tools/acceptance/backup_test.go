@@ -86,17 +86,17 @@ func (c *chain) existed(t *testing.T, restored *sidecar.Client, during span) {
 	}
 }
 
-// loaded is a vault that is written to, from two hosts where they can share it.
-type loaded struct {
+// written is a vault that is written to, from two hosts where they can share it.
+type written struct {
 	*sidecar.Sidecar
 	chains []*chain
 	stop   func()
 }
 
-func underLoad(t *testing.T, on *sidecar.Binary) *loaded {
+func underLoad(t *testing.T, on *sidecar.Binary) *written {
 	t.Helper()
 	v := on.Init(t)
-	l := &loaded{Sidecar: v.Start(t)}
+	l := &written{Sidecar: v.Start(t)}
 	l.fill(t)
 	clients := []*sidecar.Client{l.Admin(), l.Admin(), l.Admin(), l.Admin()}
 	if v.URL != "" {
@@ -126,7 +126,7 @@ func underLoad(t *testing.T, on *sidecar.Binary) *loaded {
 }
 
 // fill makes a backup take long enough for something to change meanwhile.
-func (l *loaded) fill(t *testing.T) {
+func (l *written) fill(t *testing.T) {
 	const credentials, writers = 240, 8
 	c := l.Admin()
 	var wg sync.WaitGroup
@@ -144,7 +144,7 @@ func (l *loaded) fill(t *testing.T) {
 }
 
 // backUp takes a backup with the command, and says what the chains held meanwhile.
-func (l *loaded) backUp(t *testing.T) (file string, during []span) {
+func (l *written) backUp(t *testing.T) (file string, during []span) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "backup.age")
 	during = make([]span, len(l.chains))

@@ -50,15 +50,13 @@ func Build(transport http.RoundTripper) (*Binary, error) {
 		return nil, err
 	}
 	b := &Binary{path: filepath.Join(dir, "sidevault"), dir: dir, transport: transport}
-	if err := b.build(); err != nil {
+	if err := build(b.path, os.Environ(), "-race"); err != nil {
 		return nil, errors.Join(fmt.Errorf("build %s: %w", product, err), b.Remove())
 	}
 	return b, nil
 }
 
 // build runs in the product's own module, so that it gets the versions of that.
-func (b *Binary) build() error { return build(b.path, os.Environ(), "-race") }
-
 func build(path string, environ []string, flags ...string) error {
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", product).Output()
 	if err != nil {
