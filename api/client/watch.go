@@ -39,8 +39,15 @@ type Event struct {
 // when the sidecar refuses, as it does once the token is revoked; the context's
 // when that ends.
 func (c *Client) Watch(ctx context.Context, lastEventID string) iter.Seq2[Event, error] {
+	return c.WatchConnected(ctx, lastEventID, func() {})
+}
+
+// WatchConnected is Watch that calls connected whenever a connection has been made,
+// from the goroutine that reads the sequence. What changes after the first such call is
+// in the sequence; with "" for the event, what changed before is not.
+func (c *Client) WatchConnected(ctx context.Context, lastEventID string, connected func()) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		w := &watch{client: c, id: lastEventID, yield: yield}
+		w := &watch{client: c, id: lastEventID, yield: yield, connected: connected}
 		if err := w.run(ctx); err != nil && !errors.Is(err, errStopped) {
 			yield(Event{}, err)
 		}
@@ -55,6 +62,8 @@ type watch struct {
 	id     string // of the last event
 	began  bool   // there was a connection
 	yield  func(Event, error) bool
+
+	connected func()
 }
 
 func (w *watch) run(ctx context.Context) error {
@@ -119,6 +128,7 @@ func (w *watch) connect(ctx context.Context) error {
 		return refusal(res.StatusCode, body)
 	}
 	w.began = true
+	w.connected()
 	return w.read(newEventReader(res.Body), func() { still.Reset(silence) })
 }
 
