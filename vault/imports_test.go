@@ -53,7 +53,8 @@ var allowed = map[string]string{
 	"api/mcp/local":               "api/mcp envs vault vault/seal vault/secret vault/suggest",
 	"api/mcp/remote":              "api/client api/mcp api/wire",
 	"api/rest":                    "api api/codes api/peercred api/wire envs vault vault/seal vault/secret vault/suggest",
-	"cmd/sidevault": "api/client api/codes api/jwt api/mcp api/mcp/local api/mcp/remote api/peercred api/rest api/wire backends backends/bbolt backends/cache backends/memory backends/migrate backends/open envs " +
+	"cmd/sidevault/child":         "",
+	"cmd/sidevault": "api/client api/codes api/jwt api/mcp api/mcp/local api/mcp/remote api/peercred api/rest api/wire backends backends/bbolt backends/cache backends/memory backends/migrate backends/open cmd/sidevault/child envs " +
 		"plugins/host plugins/plugintest/contract plugins/scaffold vault vault/backup vault/catalog vault/seal vault/secret vault/suggest",
 }
 

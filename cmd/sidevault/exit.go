@@ -76,10 +76,19 @@ func (f *failure) because(err error) *failure {
 	return f
 }
 
+// ended is the exit code of another program that was run, which has said itself what
+// there is to say.
+type ended int
+
+func (e ended) Error() string { return fmt.Sprintf("the program ended with the code %d", int(e)) }
+
 // report prints an error and returns the exit code that stands for it.
 func report(w io.Writer, err error) exitCode {
 	if err == nil {
 		return exitOK
+	}
+	if e, ok := errors.AsType[ended](err); ok {
+		return exitCode(e)
 	}
 	f := explain(err)
 	fmt.Fprintf(w, "sidevault: %s\n", strings.TrimSpace(f.msg))

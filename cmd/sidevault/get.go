@@ -54,9 +54,7 @@ func (o *getOptions) run(cmd *cobra.Command, integration string) error {
 	if err != nil {
 		return err
 	}
-	if got.Stale > 0 {
-		fmt.Fprintf(o.sh.err, "sidevault: warning: the sidecar's storage does not answer: this may be out of date by up to %s\n", got.Stale)
-	}
+	warnStale(o.sh, got)
 	if o.asJSON {
 		return printJSON(o.sh.out, revealed(got.Data))
 	}
