@@ -30,7 +30,7 @@ func newRoot(sh *shell) *cobra.Command {
 	root.AddCommand(
 		newInitCommand(sh), newServeCommand(sh),
 		newSetCommand(sh), newGetCommand(sh), newStatusCommand(sh), newListCommand(sh), newDeleteCommand(sh),
-		newTestCommand(sh), newCredentialCommand(sh), newRunCommand(sh), newWatchCommand(sh), newPurgeCommand(sh), newMigrateCommand(sh),
+		newTestCommand(sh), newCredentialCommand(sh), newRunCommand(sh), newTemplateCommand(sh), newWatchCommand(sh), newPurgeCommand(sh), newMigrateCommand(sh),
 		newEnvCommand(sh), newRotateCommand(sh), newCatalogCommand(sh), newPluginCommand(sh), newSyncCommand(sh), newKeyCommand(sh), newAuditCommand(sh),
 		newBackupCommand(sh), newRestoreCommand(sh), newRecoverCommand(sh),
 		newMCPCommand(sh), newExportCommand(sh), newVersionCommand(sh),
