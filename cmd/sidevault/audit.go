@@ -23,7 +23,7 @@ type auditListOptions struct {
 	query        client.AuditQuery
 	since, until string
 	limit        int
-	asJSON       bool
+	form         output
 }
 
 func newAuditListCommand(sh *shell) *cobra.Command {
@@ -44,7 +44,7 @@ func newAuditListCommand(sh *shell) *cobra.Command {
 	flags.StringVar(&o.since, "since", "", "only those since `then`: a duration back, as in 24h, or an RFC 3339 time")
 	flags.StringVar(&o.until, "until", "", "only those before `then`")
 	flags.IntVar(&o.limit, "limit", 50, "at most so `many`")
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 	completeEnvironments(cmd, &o.remote)
 	return cmd
 }
@@ -68,8 +68,8 @@ func (o *auditListOptions) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	if o.asJSON {
-		return printJSON(o.sh.out, entries)
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, entries)
 	}
 	return printEntries(o.sh, entries)
 }
@@ -118,7 +118,7 @@ func notes(m map[string]any) string {
 
 type auditVerifyOptions struct {
 	remote
-	asJSON bool
+	form output
 }
 
 func newAuditVerifyCommand(sh *shell) *cobra.Command {
@@ -135,7 +135,7 @@ head that is printed elsewhere: it proves later that nothing before it was rewri
 	}
 	o.remote.addFlags(cmd)
 	addSettings(cmd.Flags(), "data-dir", backendKey, backendFileKey)
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 	return cmd
 }
 
@@ -148,8 +148,8 @@ func (o *auditVerifyOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if o.asJSON {
-		err = printJSON(o.sh.out, head)
+	if o.form.forPrograms() {
+		err = o.form.print(o.sh.out, head)
 	} else {
 		err = printHead(o.sh, head)
 	}

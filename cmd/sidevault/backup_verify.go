@@ -80,7 +80,7 @@ func (b *backupFile) explain(ctx context.Context, path string, cfg settings, err
 
 type backupVerifyOptions struct {
 	backupFile
-	asJSON bool
+	form output
 }
 
 func newBackupVerifyCommand(sh *shell) *cobra.Command {
@@ -99,7 +99,7 @@ trusts. Nothing is changed, and no audit log gets an entry: it is the file that 
 	}
 	o.addFlags(cmd)
 	addSettings(cmd.Flags(), "data-dir", "identity")
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 	return cmd
 }
 
@@ -122,8 +122,8 @@ func (o *backupVerifyOptions) run(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return err
 	}
-	if o.asJSON {
-		err = printJSON(o.sh.out, reportOf(checked))
+	if o.form.forPrograms() {
+		err = o.form.print(o.sh.out, reportOf(checked))
 	} else {
 		err = printPairs(o.sh.out, reportOf(checked).pairs()...)
 	}

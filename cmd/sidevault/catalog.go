@@ -17,20 +17,20 @@ func newCatalogCommand(sh *shell) *cobra.Command {
 func newCatalogListCommand(sh *shell) *cobra.Command {
 	r := remote{sh: sh}
 	var category string
-	var asJSON bool
+	var form output
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the catalog",
 		Args:  operands(),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return listCatalog(cmd, &r, category, asJSON) },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return listCatalog(cmd, &r, category, form) },
 	}
 	r.addFlags(cmd)
 	cmd.Flags().StringVar(&category, "category", "", "only those of this `category`")
-	addJSONFlag(cmd, &asJSON)
+	addOutputFlags(cmd, &form)
 	return cmd
 }
 
-func listCatalog(cmd *cobra.Command, r *remote, category string, asJSON bool) error {
+func listCatalog(cmd *cobra.Command, r *remote, category string, form output) error {
 	c, err := r.client()
 	if err != nil {
 		return err
@@ -39,8 +39,8 @@ func listCatalog(cmd *cobra.Command, r *remote, category string, asJSON bool) er
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(r.sh.out, list.Data)
+	if form.forPrograms() {
+		return form.print(r.sh.out, list.Data)
 	}
 	var rows [][]string
 	for _, i := range list.Data {
@@ -51,20 +51,20 @@ func listCatalog(cmd *cobra.Command, r *remote, category string, asJSON bool) er
 
 func newCatalogShowCommand(sh *shell) *cobra.Command {
 	r := remote{sh: sh}
-	var asJSON bool
+	var form output
 	cmd := &cobra.Command{
 		Use:   "show INTEGRATION",
 		Short: "Show an integration with its fields",
 		Args:  operands("INTEGRATION"),
-		RunE:  func(cmd *cobra.Command, args []string) error { return showCatalog(cmd, &r, args[0], asJSON) },
+		RunE:  func(cmd *cobra.Command, args []string) error { return showCatalog(cmd, &r, args[0], form) },
 	}
 	r.addFlags(cmd)
-	addJSONFlag(cmd, &asJSON)
+	addOutputFlags(cmd, &form)
 	completeIntegrations(cmd, &r)
 	return cmd
 }
 
-func showCatalog(cmd *cobra.Command, r *remote, key string, asJSON bool) error {
+func showCatalog(cmd *cobra.Command, r *remote, key string, form output) error {
 	c, err := r.client()
 	if err != nil {
 		return err
@@ -73,8 +73,8 @@ func showCatalog(cmd *cobra.Command, r *remote, key string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(r.sh.out, got.Data)
+	if form.forPrograms() {
+		return form.print(r.sh.out, got.Data)
 	}
 	return printIntegration(r.sh, got.Data)
 }

@@ -24,12 +24,12 @@ func newCredentialCommand(sh *shell) *cobra.Command {
 // oneCredential is a command about one credential, named by its ID.
 type oneCredential struct {
 	remote
-	asJSON bool
+	form output
 }
 
 func (o *oneCredential) addFlags(cmd *cobra.Command) {
 	o.remote.addFlags(cmd)
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 }
 
 // find returns a client and the credential with that ID.
@@ -44,8 +44,8 @@ func (o *oneCredential) find(ctx context.Context, id string) (*client.Client, cl
 
 // tell prints a credential that has changed.
 func (o *oneCredential) tell(done string, c wire.Credential) error {
-	if o.asJSON {
-		return printJSON(o.sh.out, c)
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, c)
 	}
 	_, err := fmt.Fprintf(o.sh.out, "%s %s: version %d, %s, %s\n", done,
 		describe(c.IntegrationID, c.Environment, c.Name), c.Version, c.Status, c.ID)

@@ -30,6 +30,6 @@ func (o *setOptions) create(cmd *cobra.Command, integration string) error {
 	if err != nil && made.ID == "" {
 		return err
 	}
-	one := oneCredential{remote: o.remote, asJSON: o.asJSON}
+	one := oneCredential{remote: o.remote, form: o.form}
 	return firstOf(err, one.tell("Created", made.Credential))
 }

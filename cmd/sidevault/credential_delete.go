@@ -43,8 +43,8 @@ func (o *credentialDeleteOptions) run(cmd *cobra.Command, id string) error {
 	if err != nil {
 		return err
 	}
-	if o.asJSON {
-		return printJSON(o.sh.out, removed.Data)
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, removed.Data)
 	}
 	return o.say(removed.Data)
 }
@@ -54,8 +54,8 @@ func (o *credentialDeleteOptions) deleteNothing(ctx context.Context, c *client.C
 	if err := c.RemoveSilently(ctx, id, o.opts); err != nil {
 		return err
 	}
-	if o.asJSON {
-		return printJSON(o.sh.out, wire.Removal{WasNoop: true})
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, wire.Removal{WasNoop: true})
 	}
 	_, err := fmt.Fprintf(o.sh.out, "Nothing to delete: %s\n", oneLine(id))
 	return err

@@ -13,7 +13,7 @@ type credentialListOptions struct {
 	remote
 	slotFlags
 	filter client.CredentialFilter
-	asJSON bool
+	form   output
 }
 
 func newCredentialListCommand(sh *shell) *cobra.Command {
@@ -30,7 +30,7 @@ func newCredentialListCommand(sh *shell) *cobra.Command {
 	flags.StringVar(&o.filter.Integration, "integration", "", "only those of this `integration`")
 	flags.StringVar(&o.filter.Name, "name", "", "only those with this `name`")
 	flags.StringVar(&o.filter.Status, "status", "", "only those with this `status`: active, inactive or expired")
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 	completeEnvironments(cmd, &o.remote)
 	return cmd
 }
@@ -51,8 +51,8 @@ func (o *credentialListOptions) run(cmd *cobra.Command) error {
 		}
 		list = append(list, cred)
 	}
-	if o.asJSON {
-		return printJSON(o.sh.out, list)
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, list)
 	}
 	var rows [][]string
 	for _, cred := range list {

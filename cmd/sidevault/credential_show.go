@@ -19,8 +19,8 @@ func (o *oneCredential) show(cmd *cobra.Command, id string) error {
 	if err != nil {
 		return err
 	}
-	if o.asJSON {
-		return printJSON(o.sh.out, found.Credential)
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, found.Credential)
 	}
 	return printCredential(o.sh, found.Credential)
 }

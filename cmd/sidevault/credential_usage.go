@@ -29,8 +29,8 @@ func (o *oneCredential) usage(cmd *cobra.Command, id string) error {
 	if err != nil {
 		return err
 	}
-	if o.asJSON {
-		return printJSON(o.sh.out, usage.Data)
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, usage.Data)
 	}
 	if len(usage.Data.Consumers) == 0 {
 		_, err := fmt.Fprintf(o.sh.out, "Nobody has read it since %s.\n", showTime(&usage.Data.Since))

@@ -27,8 +27,8 @@ func (o *oneCredential) versions(cmd *cobra.Command, id string) error {
 	if err != nil {
 		return err
 	}
-	if o.asJSON {
-		return printJSON(o.sh.out, list.Data)
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, list.Data)
 	}
 	var rows [][]string
 	for _, v := range list.Data {

@@ -11,8 +11,8 @@ import (
 type deleteOptions struct {
 	remote
 	slotFlags
-	opts   client.RemoveOptions
-	asJSON bool
+	opts client.RemoveOptions
+	form output
 }
 
 func newDeleteCommand(sh *shell) *cobra.Command {
@@ -28,7 +28,7 @@ environment's own, without it the shared one. No other one is touched.`,
 	o.remote.addFlags(cmd)
 	o.slotFlags.addFlags(cmd, &o.remote)
 	cmd.Flags().BoolVar(&o.opts.IfExists, "if-exists", false, "succeed when there is nothing to delete")
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 	completeIntegrations(cmd, &o.remote)
 	return cmd
 }
@@ -42,8 +42,8 @@ func (o *deleteOptions) run(cmd *cobra.Command, integration string) error {
 	if err != nil {
 		return err
 	}
-	if o.asJSON {
-		return printJSON(o.sh.out, removed.Data)
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, removed.Data)
 	}
 	done := "Deleted"
 	if removed.Data.WasNoop {

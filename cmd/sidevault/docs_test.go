@@ -55,7 +55,7 @@ func eachCommand(cmd *cobra.Command, visit func(*cobra.Command)) {
 
 func commandsText() string {
 	var b strings.Builder
-	said := map[string]bool{"help": true, "addr": true, "token-file": true, "json": true}
+	said := map[string]bool{"help": true, "addr": true, "token-file": true, "json": true, "output": true}
 	eachCommand(newRoot(&shell{}), func(cmd *cobra.Command) {
 		if cmd.HasSubCommands() && !strings.Contains(cmd.Use, " ") {
 			return // a group

@@ -13,19 +13,19 @@ func newEnvCommand(sh *shell) *cobra.Command {
 
 func newEnvListCommand(sh *shell) *cobra.Command {
 	r := remote{sh: sh}
-	var asJSON bool
+	var form output
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the environments, and who holds their keys",
 		Args:  operands(),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return listEnvironments(cmd, &r, asJSON) },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return listEnvironments(cmd, &r, form) },
 	}
 	r.addFlags(cmd)
-	addJSONFlag(cmd, &asJSON)
+	addOutputFlags(cmd, &form)
 	return cmd
 }
 
-func listEnvironments(cmd *cobra.Command, r *remote, asJSON bool) error {
+func listEnvironments(cmd *cobra.Command, r *remote, form output) error {
 	c, err := r.client()
 	if err != nil {
 		return err
@@ -34,8 +34,8 @@ func listEnvironments(cmd *cobra.Command, r *remote, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(r.sh.out, list.Data)
+	if form.forPrograms() {
+		return form.print(r.sh.out, list.Data)
 	}
 	headings := []string{"ENVIRONMENT", "PARENT", "PROTECTED", "KEY HELD"}
 	admin := false

@@ -22,7 +22,7 @@ type shareOptions struct {
 	sh         *shell
 	recipients []string
 	all        bool
-	asJSON     bool
+	form       output
 }
 
 func (o *shareOptions) addFlags(cmd *cobra.Command) {
@@ -166,7 +166,7 @@ func (o *shareOptions) change(cmd *cobra.Command, args []string, do func(context
 	if warning != "" {
 		fmt.Fprint(o.sh.err, "sidevault: warning: "+warning)
 	}
-	return printHolders(ctx, o.sh, opened.vault, false)
+	return printHolders(ctx, o.sh, opened.vault, asTable)
 }
 
 func scopesNamed(v *vault.Vault, names []string) ([]envs.Scope, error) {
@@ -221,11 +221,11 @@ func newEnvKeysCommand(sh *shell) *cobra.Command {
 				return err
 			}
 			defer func() { err = firstOf(err, opened.close(context.WithoutCancel(cmd.Context()))) }()
-			return printHolders(cmd.Context(), sh, opened.vault, o.asJSON)
+			return printHolders(cmd.Context(), sh, opened.vault, o.form)
 		},
 	}
 	o.addFlags(cmd)
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 	return cmd
 }
 
@@ -237,7 +237,7 @@ type holdersResult struct {
 	Recipients []string `json:"recipients"`
 }
 
-func printHolders(ctx context.Context, sh *shell, v *vault.Vault, asJSON bool) error {
+func printHolders(ctx context.Context, sh *shell, v *vault.Vault, form output) error {
 	list, err := v.Holders(ctx)
 	if err != nil {
 		return err
@@ -248,8 +248,8 @@ func printHolders(ctx context.Context, sh *shell, v *vault.Vault, asJSON bool) e
 		results = append(results, holdersResult{h.Name, h.Key, h.Held, h.Readers})
 		rows = append(rows, withRecipients([]string{h.Name, fmt.Sprint(h.Key), yesNo(h.Held)}, h.Readers)...)
 	}
-	if asJSON {
-		return printJSON(sh.out, results)
+	if form.forPrograms() {
+		return form.print(sh.out, results)
 	}
 	return printTable(sh.out, []string{"KEY OF", "NUMBER", "KEY HELD", "RECIPIENTS"}, rows)
 }

@@ -17,9 +17,9 @@ import (
 type getOptions struct {
 	remote
 	slotFlags
-	field  string
-	opts   client.ResolveOptions
-	asJSON bool
+	field string
+	opts  client.ResolveOptions
+	form  output
 }
 
 func newGetCommand(sh *shell) *cobra.Command {
@@ -40,7 +40,7 @@ terminal only.`,
 	cmd.Flags().StringVar(&o.field, "field", "", "`name` of the field to print")
 	cmd.Flags().BoolVar(&o.opts.NoFallback, "no-fallback", false, "look in that environment alone")
 	cmd.Flags().Uint64Var(&o.opts.Version, "version", 0, "an older `version` that is still kept")
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 	completeIntegrations(cmd, &o.remote)
 	return cmd
 }
@@ -55,8 +55,8 @@ func (o *getOptions) run(cmd *cobra.Command, integration string) error {
 		return err
 	}
 	warnStale(o.sh, got)
-	if o.asJSON {
-		return printJSON(o.sh.out, revealed(got.Data))
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, revealed(got.Data))
 	}
 	v, err := pick(got.Data, o.field)
 	if err != nil {

@@ -17,7 +17,7 @@ type initOptions struct {
 	adminKeyFile string
 	adminEmail   string
 	org          string
-	asJSON       bool
+	form         output
 }
 
 func newInitCommand(sh *shell) *cobra.Command {
@@ -44,7 +44,7 @@ a copy of these two files. A storage that holds a vault is left alone.`,
 	flags.StringVar(&o.adminKeyFile, "admin-key-file", "", "write the admin key to this new `file` instead of printing it")
 	flags.StringVar(&o.adminEmail, "admin-email", "", "e-mail `address` of who answers for the admin key")
 	flags.StringVar(&o.org, "org", defaultOrg, "`slug` of the first org")
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 	return cmd
 }
 
@@ -64,8 +64,8 @@ func (o initOptions) run(cmd *cobra.Command, sh *shell) error {
 	if err != nil {
 		return err
 	}
-	if o.asJSON {
-		return printJSON(sh.out, o.result(c, made))
+	if o.form.forPrograms() {
+		return o.form.print(sh.out, o.result(c, made))
 	}
 	return o.tell(sh, cfg, c, made)
 }

@@ -27,7 +27,7 @@ type keyCreateOptions struct {
 	expires      string
 	keyFile      string
 	org          string
-	asJSON       bool
+	form         output
 }
 
 func newKeyCreateCommand(sh *shell) *cobra.Command {
@@ -57,7 +57,7 @@ key is lost, and the way to a further org.`,
 	flags.StringVar(&o.expires, "expires", "", "`when` it expires: a duration from now, as in 720h, or an RFC 3339 time")
 	flags.StringVar(&o.keyFile, "key-file", "", "write the key to this new `file` instead of printing it")
 	flags.StringVar(&o.org, "org", defaultOrg, "with --data-dir: `slug` of the org, which is made when there is none")
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 	completeEnvironments(cmd, &o.remote)
 	return cmd
 }
@@ -143,8 +143,8 @@ func (o *keyCreateOptions) tell(k wire.NewKey) error {
 		}
 		shown.Secret, shown.File = "", o.keyFile
 	}
-	if o.asJSON {
-		return printJSON(o.sh.out, shown)
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, shown)
 	}
 	fmt.Fprintf(o.sh.err, "Created the API key %s (%s), shown this once.\n", oneLine(k.Name), k.ID)
 	if o.keyFile != "" {
@@ -164,19 +164,19 @@ func (o *keyCreateOptions) store(key secret.Value) error {
 
 func newKeyListCommand(sh *shell) *cobra.Command {
 	r := remote{sh: sh}
-	var asJSON bool
+	var form output
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the API keys, without their secrets",
 		Args:  operands(),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return listKeys(cmd, &r, asJSON) },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return listKeys(cmd, &r, form) },
 	}
 	r.addFlags(cmd)
-	addJSONFlag(cmd, &asJSON)
+	addOutputFlags(cmd, &form)
 	return cmd
 }
 
-func listKeys(cmd *cobra.Command, r *remote, asJSON bool) error {
+func listKeys(cmd *cobra.Command, r *remote, form output) error {
 	c, err := r.client()
 	if err != nil {
 		return err
@@ -185,8 +185,8 @@ func listKeys(cmd *cobra.Command, r *remote, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(r.sh.out, list.Data)
+	if form.forPrograms() {
+		return form.print(r.sh.out, list.Data)
 	}
 	var rows [][]string
 	for _, k := range list.Data {
@@ -198,19 +198,19 @@ func listKeys(cmd *cobra.Command, r *remote, asJSON bool) error {
 
 func newKeyRevokeCommand(sh *shell) *cobra.Command {
 	r := remote{sh: sh}
-	var asJSON bool
+	var form output
 	cmd := &cobra.Command{
 		Use:   "revoke ID",
 		Short: "Revoke an API key, at once and for good",
 		Args:  operands("ID"),
-		RunE:  func(cmd *cobra.Command, args []string) error { return revokeKey(cmd, &r, args[0], asJSON) },
+		RunE:  func(cmd *cobra.Command, args []string) error { return revokeKey(cmd, &r, args[0], form) },
 	}
 	r.addFlags(cmd)
-	addJSONFlag(cmd, &asJSON)
+	addOutputFlags(cmd, &form)
 	return cmd
 }
 
-func revokeKey(cmd *cobra.Command, r *remote, id string, asJSON bool) error {
+func revokeKey(cmd *cobra.Command, r *remote, id string, form output) error {
 	c, err := r.client()
 	if err != nil {
 		return err
@@ -219,8 +219,8 @@ func revokeKey(cmd *cobra.Command, r *remote, id string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(r.sh.out, revoked.Data)
+	if form.forPrograms() {
+		return form.print(r.sh.out, revoked.Data)
 	}
 	_, err = fmt.Fprintf(r.sh.out, "Revoked the API key %s (%s)\n", oneLine(revoked.Data.Name), revoked.Data.ID)
 	return err

@@ -11,7 +11,7 @@ type listOptions struct {
 	slotFlags
 	category   string
 	configured bool
-	asJSON     bool
+	form       output
 }
 
 func newListCommand(sh *shell) *cobra.Command {
@@ -26,7 +26,7 @@ func newListCommand(sh *shell) *cobra.Command {
 	cmd.Flags().StringVarP(&o.environment, environmentFlag, "e", "", "status in this `environment`")
 	cmd.Flags().StringVar(&o.category, "category", "", "only those of this `category`")
 	cmd.Flags().BoolVar(&o.configured, "configured", false, "only those with a credential; =false: only those without")
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 	completeEnvironments(cmd, &o.remote)
 	return cmd
 }
@@ -44,8 +44,8 @@ func (o *listOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if o.asJSON {
-		return printJSON(o.sh.out, list.Data)
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, list.Data)
 	}
 	var rows [][]string
 	for _, i := range list.Data {

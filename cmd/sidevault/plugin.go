@@ -16,7 +16,7 @@ func newPluginCommand(sh *shell) *cobra.Command {
 
 func newPluginListCommand(sh *shell) *cobra.Command {
 	r := remote{sh: sh}
-	var asJSON bool
+	var form output
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the configured plugins with their state",
@@ -24,14 +24,14 @@ func newPluginListCommand(sh *shell) *cobra.Command {
 state, what they say of themselves, and how their calls went since it started. A
 plugin that is quarantined or unusable says why.`,
 		Args: operands(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return listPlugins(cmd, &r, asJSON) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return listPlugins(cmd, &r, form) },
 	}
 	r.addFlags(cmd)
-	addJSONFlag(cmd, &asJSON)
+	addOutputFlags(cmd, &form)
 	return cmd
 }
 
-func listPlugins(cmd *cobra.Command, r *remote, asJSON bool) error {
+func listPlugins(cmd *cobra.Command, r *remote, form output) error {
 	c, err := r.client()
 	if err != nil {
 		return err
@@ -40,8 +40,8 @@ func listPlugins(cmd *cobra.Command, r *remote, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(r.sh.out, list.Data)
+	if form.forPrograms() {
+		return form.print(r.sh.out, list.Data)
 	}
 	if len(list.Data) == 0 {
 		_, err := fmt.Fprintln(r.sh.out, "No plugins are configured.")

@@ -22,7 +22,7 @@ type pluginCheckOptions struct {
 	kind              string
 	config, good, bad string // files
 	env               []string
-	asJSON            bool
+	form              output
 }
 
 func newPluginCheckCommand(sh *shell) *cobra.Command {
@@ -49,7 +49,7 @@ configure it for a system to test with.
 	flags.StringVar(&o.good, "good", "", "`file` with credentials that it must accept")
 	flags.StringVar(&o.bad, "bad", "", "`file` with credentials that it must refuse")
 	flags.StringArrayVar(&o.env, "env", nil, "a variable for it, as `NAME=VALUE`; repeat it for more")
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 	return cmd
 }
 
@@ -84,8 +84,8 @@ func (o *pluginCheckOptions) run(cmd *cobra.Command, path string, args []string)
 }
 
 func (o *pluginCheckOptions) print(p contract.Program, report contract.Report, sum string) error {
-	if o.asJSON {
-		return printJSON(o.sh.out, struct {
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, struct {
 			Path   string `json:"path"`
 			SHA256 string `json:"sha256"`
 			OK     bool   `json:"ok"`

@@ -9,14 +9,8 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/spf13/cobra"
-
 	"github.com/sidevault/sidevault/api/wire"
 )
-
-func addJSONFlag(cmd *cobra.Command, to *bool) {
-	cmd.Flags().BoolVar(to, "json", false, "print JSON, for programs")
-}
 
 func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)

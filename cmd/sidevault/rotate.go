@@ -26,7 +26,7 @@ type rotateEnvironmentOptions struct {
 	remote
 	all     bool
 	offline bool
-	asJSON  bool
+	form    output
 }
 
 func newRotateEnvironmentCommand(sh *shell) *cobra.Command {
@@ -50,7 +50,7 @@ stopped; interrupted, it is repeated.`,
 	addSettings(cmd.Flags(), "data-dir", "backend", identityKey, environmentsKey)
 	cmd.Flags().BoolVar(&o.all, "all", false, "every environment, and what they share")
 	cmd.Flags().BoolVar(&o.offline, "offline", false, "work on the storage itself, with the identity of this host")
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 	return cmd
 }
 
@@ -80,12 +80,12 @@ func (o *rotateEnvironmentOptions) run(cmd *cobra.Command, args []string) error 
 			return err
 		}
 		results = append(results, r)
-		if !o.asJSON {
+		if !o.form.forPrograms() {
 			fmt.Fprintf(o.sh.out, "Rotated %s: key %d is in force, and the old one is destroyed.\n", name, r.Key)
 		}
 	}
-	if o.asJSON {
-		return printJSON(o.sh.out, results)
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, results)
 	}
 	return nil
 }

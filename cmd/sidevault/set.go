@@ -19,7 +19,7 @@ type setOptions struct {
 	authType string
 	expires  string
 	labels   map[string]string
-	asJSON   bool
+	form     output
 }
 
 func newSetCommand(sh *shell) *cobra.Command {
@@ -50,7 +50,7 @@ func (o *setOptions) addFlags(cmd *cobra.Command) {
 	o.addInputFlags(cmd)
 	flags.StringVar(&o.expires, "expires", "", "`when` it expires: a duration from now, as in 720h, or an RFC 3339 time")
 	flags.StringToStringVar(&o.labels, "label", nil, "a label, as `KEY=VALUE`; repeat it for more")
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 	completeIntegrations(cmd, &o.remote)
 }
 
@@ -81,8 +81,8 @@ func (o *setOptions) run(cmd *cobra.Command, integration string) error {
 }
 
 func (o *setOptions) tell(set wire.SetResult) error {
-	if o.asJSON {
-		return printJSON(o.sh.out, set)
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, set)
 	}
 	done := "Rotated"
 	if set.Version == 1 {

@@ -9,7 +9,7 @@ import (
 type statusOptions struct {
 	remote
 	slotFlags
-	asJSON bool
+	form output
 }
 
 func newStatusCommand(sh *shell) *cobra.Command {
@@ -22,7 +22,7 @@ func newStatusCommand(sh *shell) *cobra.Command {
 	}
 	o.remote.addFlags(cmd)
 	o.slotFlags.addFlags(cmd, &o.remote)
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 	completeIntegrations(cmd, &o.remote)
 	return cmd
 }
@@ -36,8 +36,8 @@ func (o *statusOptions) run(cmd *cobra.Command, integration string) error {
 	if err != nil {
 		return err
 	}
-	if o.asJSON {
-		return printJSON(o.sh.out, got.Data)
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, got.Data)
 	}
 	s := got.Data
 	place := describe(s.IntegrationID, s.Environment, s.Name)

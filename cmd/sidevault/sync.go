@@ -18,7 +18,7 @@ type syncOptions struct {
 	slotFlags
 	filter client.SyncFilter
 	all    bool
-	asJSON bool
+	form   output
 }
 
 // addFlags declares the flags that select syncs.
@@ -28,7 +28,7 @@ func (o *syncOptions) addFlags(cmd *cobra.Command) {
 	flags.StringVarP(&o.environment, environmentFlag, "e", "", "only those in this `environment` itself")
 	flags.StringVar(&o.filter.Name, "name", "", "only those of credentials with this `name`")
 	flags.StringVar(&o.filter.Plugin, "plugin", "", "only those to this `plugin`: its binding's name in the catalog entry")
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 	completeEnvironments(cmd, &o.remote)
 }
 
@@ -58,8 +58,8 @@ func (o *syncOptions) list(cmd *cobra.Command) error {
 		}
 		list = append(list, s)
 	}
-	if o.asJSON {
-		return printJSON(o.sh.out, list)
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, list)
 	}
 	if len(list) == 0 {
 		_, err := fmt.Fprintln(o.sh.out, "Nothing is pending.")
@@ -116,8 +116,8 @@ func (o *syncOptions) retry(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if o.asJSON {
-		return printJSON(o.sh.out, got.Data)
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, got.Data)
 	}
 	_, err = fmt.Fprintf(o.sh.out, "Due now: %s. \"sidevault sync list\" shows what is still pending.\n", count(&got.Data.Retried, "sync"))
 	return err

@@ -30,7 +30,7 @@ credential that is set in exactly that place.`,
 	o.slotFlags.addFlags(cmd, &o.remote)
 	o.addInputFlags(cmd)
 	cmd.Flags().BoolVar(&o.stored, "stored", false, "check what is set")
-	addJSONFlag(cmd, &o.asJSON)
+	addOutputFlags(cmd, &o.form)
 	completeIntegrations(cmd, &o.remote)
 	return cmd
 }
@@ -48,8 +48,8 @@ func (o *testOptions) run(cmd *cobra.Command, integration string) error {
 	if err := c.Test(cmd.Context(), slot, in); err != nil {
 		return err
 	}
-	if o.asJSON {
-		return printJSON(o.sh.out, map[string]bool{"valid": true})
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, map[string]bool{"valid": true})
 	}
 	_, err = fmt.Fprintf(o.sh.out, "Passed: %s\n", describe(slot.Integration, slot.Environment, slot.Name))
 	return err

@@ -9,20 +9,20 @@ import (
 )
 
 func newVersionCommand(sh *shell) *cobra.Command {
-	var asJSON bool
+	var form output
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  operands(),
 		RunE: func(*cobra.Command, []string) error {
-			if asJSON {
-				return printJSON(sh.out, map[string]string{"version": version(), "go": runtime.Version(), "platform": platform()})
+			if form.forPrograms() {
+				return form.print(sh.out, map[string]string{"version": version(), "go": runtime.Version(), "platform": platform()})
 			}
 			_, err := fmt.Fprintf(sh.out, "sidevault %s (%s, %s)\n", version(), runtime.Version(), platform())
 			return err
 		},
 	}
-	addJSONFlag(cmd, &asJSON)
+	addOutputFlags(cmd, &form)
 	return cmd
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -12,8 +11,8 @@ import (
 
 type watchOptions struct {
 	remote
-	after  string
-	asJSON bool
+	after string
+	form  output
 }
 
 func newWatchCommand(sh *shell) *cobra.Command {
@@ -23,13 +22,13 @@ func newWatchCommand(sh *shell) *cobra.Command {
 		Short: "Print changes of credentials as they happen, never a value",
 		Long: `Print a line for each change of a credential that the API key may see, until
 interrupted. When the connection breaks it is made again, and no change is missed;
-"reset" says that some were.`,
+"reset" says that some were. As JSON each is a line, as YAML a document.`,
 		Args: operands(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	o.remote.addFlags(cmd)
 	cmd.Flags().StringVar(&o.after, "after", "", "`ID` of the last event that was seen, to go on from there")
-	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print a line of JSON for each, for programs")
+	addOutputFlags(cmd, &o.form)
 	return cmd
 }
 
@@ -39,8 +38,8 @@ func (o *watchOptions) run(cmd *cobra.Command) error {
 		return err
 	}
 	show := o.print
-	if o.asJSON {
-		show = o.printJSON
+	if o.form.forPrograms() {
+		show = o.printData
 	}
 	for e, err := range c.Watch(cmd.Context(), o.after) {
 		if err != nil {
@@ -59,10 +58,8 @@ type shownEvent struct {
 	wire.WatchEvent
 }
 
-func (o *watchOptions) printJSON(e client.Event) error {
-	enc := json.NewEncoder(o.sh.out)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(shownEvent{ID: e.ID, WatchEvent: e.WatchEvent})
+func (o *watchOptions) printData(e client.Event) error {
+	return o.form.printLine(o.sh.out, shownEvent{ID: e.ID, WatchEvent: e.WatchEvent})
 }
 
 func (o *watchOptions) print(e client.Event) error {
