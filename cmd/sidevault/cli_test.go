@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"filippo.io/age"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	bolt "go.etcd.io/bbolt"
 )
 
@@ -259,10 +261,83 @@ func TestUsage(t *testing.T) {
 func TestCompletion(t *testing.T) {
 	t.Parallel()
 	p, _ := serveVault(t)
-	p.cli(t, "", "__complete", "get", "").wants(t, exitOK, "salesforce\tSalesforce")
-	p.cli(t, "", "__complete", "get", "salesforce", "-e", "").wants(t, exitOK, "production")
-	got := (&process{addr: "http://127.0.0.1:1", keyFile: p.keyFile}).cli(t, "", "__complete", "get", "")
-	if got.wants(t, exitOK); strings.Contains(got.out, "salesforce") {
-		t.Errorf("completed without a sidecar:\n%s", got.out)
+	fillVault(t, p)
+	away := &process{addr: "http://127.0.0.1:1", keyFile: p.keyFile}
+	var list []struct{ ID, IntegrationID string }
+	if err := json.Unmarshal([]byte(p.cli(t, "", "credential", "list", "--integration", "slack", "--json").out), &list); err != nil || len(list) != 1 {
+		t.Fatalf("%v, %v", list, err)
 	}
+	for word, args := range map[string][]string{
+		"salesforce\tSalesforce": {"get", ""},
+		"slack\t":                {"credential", "create", ""},
+		"sftp\t":                 {"audit", "list", "--integration", ""},
+		"production\n":           {"get", "salesforce", "-e", ""},
+		"staging\n":              {"rotate", "environment", "production", ""},
+		"development\n":          {"run", "-e", ""},
+		"slack:bot-2\n":          {"run", "--credential", ""},
+		"bot-2\n":                {"get", "slack", "--name", ""},
+		list[0].ID + "\tslack in production (name \"bot-2\")\n": {"credential", "show", ""},
+		"\tadmin\n": {"key", "revoke", ""},
+		"yaml\n":    {"list", "--output", ""},
+	} {
+		p.cli(t, "", append([]string{"__complete"}, args...)...).wants(t, exitOK, word)
+		got := away.cli(t, "", append([]string{"__complete"}, args...)...)
+		got.wants(t, exitOK)
+		if args[len(args)-2] != "--output" && (!strings.HasPrefix(got.out, ":") || strings.Contains(got.err, "sidevault:")) {
+			t.Errorf("%v: completed without a sidecar:\n%s%s", args, got.out, got.err)
+		}
+	}
+	if got := p.cli(t, "", "__complete", "get", "slack", "--name", ""); strings.Contains(got.out, "default") {
+		t.Errorf("names of other integrations:\n%s", got.out)
+	}
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		p.cli(t, "", "completion", shell).wants(t, exitOK, " __complete ")
+	}
+}
+
+// Every operand and flag that names something of a sidecar is completed.
+func TestEverythingCompletes(t *testing.T) {
+	n := 0
+	eachCommand(newRoot(&shell{}), func(cmd *cobra.Command) {
+		if cmd.Flags().Lookup(addrFlag) == nil {
+			return
+		}
+		for _, flag := range []string{environmentFlag, "integration"} {
+			if _, done := cmd.GetFlagCompletionFunc(flag); cmd.Flags().Lookup(flag) != nil && !done {
+				t.Errorf("%s --%s is not completed", cmd.CommandPath(), flag)
+			}
+		}
+		_, takes, _ := strings.Cut(cmd.Use, " ")
+		for _, operand := range []string{"ID", "INTEGRATION", "ENVIRONMENT"} {
+			if strings.HasPrefix(strings.TrimPrefix(takes, "["), operand) {
+				if n++; cmd.ValidArgsFunction == nil {
+					t.Errorf("%s is not completed", cmd.CommandPath())
+				}
+			}
+		}
+	})
+	if n < 15 {
+		t.Errorf("%d commands take an operand", n)
+	}
+}
+
+// The pages say all that --help says of flags, and the same each time.
+func TestManual(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "man1")
+	sidevault(t, "man", dir).wants(t, exitOK, dir)
+	eachCommand(newRoot(&shell{}), func(cmd *cobra.Command) {
+		page := strings.NewReplacer(`\-`, "-", `\`, "").Replace(readFile(t, filepath.Join(dir, strings.ReplaceAll(cmd.CommandPath(), " ", "-")+".1")))
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if !strings.Contains(page, "--"+f.Name) {
+				t.Errorf("%s --%s is not in its page", cmd.CommandPath(), f.Name)
+			}
+		})
+		for _, word := range strings.Fields(cmd.Long) {
+			if word = strings.Trim(word, "`*_"); !strings.Contains(page, word) {
+				t.Errorf("%s: %q is not in its page", cmd.CommandPath(), word)
+			}
+		}
+	})
+	sidevault(t, "man", "/dev/null/x").wants(t, exitError, "make the directory")
 }

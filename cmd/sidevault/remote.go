@@ -22,6 +22,11 @@ const (
 	tokenFileVariable = variablePrefix + "TOKEN_FILE"
 )
 
+const (
+	addrFlag      = "addr"
+	tokenFileFlag = "token-file"
+)
+
 const maxTokenFile = 8 << 10
 
 // remote is the sidecar that a command talks to.
@@ -34,8 +39,8 @@ type remote struct {
 // addFlags declares the flags. A token is never one: arguments can be seen by
 // every user of the machine.
 func (r *remote) addFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&r.addr, "addr", "", "`address` of the sidecar, default "+client.DefaultAddress+" ("+addrVariable+")")
-	cmd.Flags().StringVar(&r.tokenFile, "token-file", "", "`file` with the API key ("+tokenFileVariable+"; the key itself in "+tokenVariable+")")
+	cmd.Flags().StringVar(&r.addr, addrFlag, "", "`address` of the sidecar, default "+client.DefaultAddress+" ("+addrVariable+")")
+	cmd.Flags().StringVar(&r.tokenFile, tokenFileFlag, "", "`file` with the API key ("+tokenFileVariable+"; the key itself in "+tokenVariable+")")
 }
 
 // client returns a client of the sidecar.
