@@ -103,8 +103,9 @@ func TestKeysAndDenial(t *testing.T) {
 	if got.wants(t, exitOK); got.out != "shared" {
 		t.Errorf("prints %q", got.out)
 	}
-	user.cli(t, "", "get", "salesforce", "-e", "production").wants(t, exitDenied, "production")
-	user.cli(t, "x", "set", "salesforce", "-e", "development").wants(t, exitDenied, "admin")
+	user.cli(t, "", "get", "salesforce", "-e", "production").wants(t, exitDenied,
+		"environment production", "the grant of ci covers these environments: development", "sidevault key create")
+	user.cli(t, "x", "set", "salesforce", "-e", "development").wants(t, exitDenied, "ci has user scope", "--scope admin")
 
 	got = p.cli(t, "", "key", "list", "--json")
 	var keys []struct{ ID, Name string }
@@ -238,7 +239,7 @@ func TestNoSidecar(t *testing.T) {
 	run := func(env []string, args ...string) outcome { return invocation{env: env, args: args}.run(t) }
 	token := tokenVariable + "=svk_x"
 	run([]string{token, addrVariable + "=http://127.0.0.1:1"}, "env", "list").
-		wants(t, exitUnavailable, "http://127.0.0.1:1", "sidevault serve")
+		wants(t, exitUnavailable, "http://127.0.0.1:1", "sidevault serve", "--dev", "--addr", addrVariable)
 	run([]string{token}, "env", "list", "--addr", "unix:///nonexistent/s.sock").wants(t, exitUnavailable, "unix:///nonexistent/s.sock")
 	run([]string{token}, "env", "list", "--addr", "http://192.0.2.1:8271").wants(t, exitUsage, "in clear")
 	run([]string{token}, "env", "list", "--addr", "127.0.0.1:8271").wants(t, exitUsage, "http://127.0.0.1:8271")

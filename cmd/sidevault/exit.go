@@ -113,7 +113,7 @@ func explain(err error) *failure {
 	}
 	if e, ok := errors.AsType[*client.UnreachableError](err); ok {
 		f := failf(exitUnavailable, "%s", e.Error())
-		return f.hinted(`start a sidecar with "sidevault serve", or name the address of one with --addr or SIDEVAULT_ADDR`)
+		return f.hinted(`start a sidecar with "sidevault serve", to try it out with "sidevault serve --dev", or name the address of one with --addr or SIDEVAULT_ADDR`)
 	}
 	return failf(exitError, "%s", err.Error())
 }
@@ -166,6 +166,12 @@ func nextStep(code string) string {
 	switch code {
 	case "UNAUTHORIZED":
 		return "put a valid API key into SIDEVAULT_TOKEN, or the path of a file with it into SIDEVAULT_TOKEN_FILE"
+	case "FORBIDDEN":
+		return `"sidevault key create --name NAME -e ENVIRONMENT --integration INTEGRATION" with an admin key makes one that may`
+	case "FORBIDDEN_ADMIN_SCOPE":
+		return `"sidevault key create --name NAME --scope admin -e ENVIRONMENT" makes one`
+	case "ENVIRONMENT_LOCKED":
+		return `"sidevault env list" shows whose keys this host holds, "sidevault env share" on one that holds it gives it`
 	case "INTEGRATION_NOT_FOUND":
 		return `"sidevault catalog list" shows the integrations`
 	case "CREDENTIAL_NOT_FOUND":
