@@ -40,6 +40,7 @@ const (
 	ActionUnshare           = "unshare_environment"
 	ActionBackup            = "backup_vault"
 	ActionRestoreVault      = "restore_vault"
+	ActionProfile           = "profile_process"
 )
 
 // Actions returns every action that an audit entry can have.
@@ -54,7 +55,7 @@ func Actions() []string {
 		ActionExport, ActionRestore, ActionPurge, ActionSync,
 		ActionListSyncs, ActionRetrySync, ActionListPlugins,
 		ActionRotateKey, ActionShowRotation, ActionRotateRoot, ActionShareEnvironment, ActionUnshare,
-		ActionBackup, ActionRestoreVault,
+		ActionBackup, ActionRestoreVault, ActionProfile,
 	}
 }
 

@@ -88,7 +88,7 @@ type server struct {
 }
 
 // New returns the handler of the whole API.
-func New(cfg Config) http.Handler {
+func New(cfg Config) *API {
 	cfg.Options = cfg.withDefaults()
 	s := &server{
 		vault: cfg.Vault, tokens: cfg.Tokens, peers: cfg.Peers, log: cfg.Logger, registry: cfg.Registry, metrics: newMetrics(cfg.Registry),
@@ -115,7 +115,7 @@ func New(cfg Config) http.Handler {
 			}
 		}
 	}
-	return engine
+	return &API{Handler: engine, server: s}
 }
 
 // untilClosing returns a context that also ends when the server shuts down.

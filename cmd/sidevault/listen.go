@@ -118,6 +118,11 @@ func inherited(cfg settings) ([]net.Listener, error) {
 	return all, nil
 }
 
+// addressOf is where a listener listens, with the port that it got.
+func addressOf(l net.Listener) string {
+	return address{network: l.Addr().Network(), at: l.Addr().String()}.String()
+}
+
 func closeAll(open []net.Listener) {
 	for _, l := range open {
 		if l != nil {

@@ -173,6 +173,7 @@ func startServeWith(t *testing.T, keyFile string, env []string, more ...string) 
 			p.addr = "http://" + p.addr
 		}
 	case err := <-p.done:
+		p.done <- err
 		t.Fatalf("serve ended: %v\n%s", err, &p.log)
 	case <-time.After(deadline):
 		t.Fatalf("serve does not come up\n%s", &p.log)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -91,7 +92,7 @@ func start(ctx context.Context, sh *shell, cfg settings, dev bool) (s *sidecar, 
 			log.Warn("memory is not locked: turn swap off, or encrypt it", "why", why)
 		}
 	}
-	if err := checkListen(cfg); err != nil {
+	if err := errors.Join(checkListen(cfg), checkDebugListen(cfg)); err != nil {
 		return nil, err
 	}
 	lowered, err := cfg.Limits.fit()
@@ -124,6 +125,9 @@ func start(ctx context.Context, sh *shell, cfg settings, dev bool) (s *sidecar, 
 		return nil, s.abandon(err)
 	}
 	if s.listeners, err = listen(ctx, cfg); err != nil {
+		return nil, s.abandon(err)
+	}
+	if s.debug, err = openDebugger(ctx, cfg); err != nil {
 		return nil, s.abandon(err)
 	}
 	s.http = newHTTPServer(s, registry)

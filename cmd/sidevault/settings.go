@@ -30,6 +30,7 @@ type settings struct {
 	Identities      []string // files
 	PassphraseFD    int      // noDescriptor: none
 	Listen          []address
+	DebugListen     *address // nil: none
 	SocketMode      fs.FileMode
 	Environments    *envs.Tree
 	Catalog         []string

@@ -38,6 +38,7 @@ type sidecar struct {
 	catalog     *catalog.Catalog // in force
 	listeners   []net.Listener
 	connections *connections
+	debug       *debugger // nil unless the settings want one
 	http        *http.Server
 	certificate *certificate  // nil without TLS
 	dev         *devVault     // nil unless it is one
@@ -50,15 +51,16 @@ func newHTTPServer(s *sidecar, registry *prometheus.Registry) *http.Server {
 	limits := s.cfg.Limits
 	s.connections = newConnections(limits.Connections, registry)
 	s.tools = mcp.New(mcp.Config{Version: version(), Logger: s.log, Registry: registry})
+	api := rest.New(rest.Config{
+		Vault: s.vault, Registry: registry, Logger: s.log,
+		Options: rest.Options{
+			TrustedProxies: s.cfg.TrustedProxies, Closing: s.closing, Tokens: s.tokens, Peers: s.peers, Backups: s.backups.check(),
+			Watchers: limits.Watchers, Heartbeat: limits.Heartbeat, Stall: limits.Stall,
+			MCP: local.New(s.vault, mcp.NewHTTP(s.tools, mcp.HTTPOptions{Closing: s.closing})),
+		},
+	})
 	server := &http.Server{
-		Handler: rest.New(rest.Config{
-			Vault: s.vault, Registry: registry, Logger: s.log,
-			Options: rest.Options{
-				TrustedProxies: s.cfg.TrustedProxies, Closing: s.closing, Tokens: s.tokens, Peers: s.peers, Backups: s.backups.check(),
-				Watchers: limits.Watchers, Heartbeat: limits.Heartbeat, Stall: limits.Stall,
-				MCP: local.New(s.vault, mcp.NewHTTP(s.tools, mcp.HTTPOptions{Closing: s.closing})),
-			},
-		}),
+		Handler:           api,
 		ConnContext:       peercred.Attach,
 		ConnState:         s.connections.changed,
 		ReadHeaderTimeout: limits.HeaderTimeout,
@@ -74,12 +76,14 @@ func newHTTPServer(s *sidecar, registry *prometheus.Registry) *http.Server {
 	if s.certificate != nil {
 		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.certificate.get}
 	}
+	s.debug.answer(api, server)
 	return server
 }
 
 // abandon releases what a start that failed has opened.
 func (s *sidecar) abandon(err error) error {
 	closeAll(s.listeners)
+	s.debug.close()
 	return errors.Join(err, s.close(context.Background()))
 }
 
@@ -96,8 +100,7 @@ func (s *sidecar) close(ctx context.Context) error {
 func (s *sidecar) addresses() []string {
 	var list []string
 	for _, l := range s.listeners {
-		a := address{network: l.Addr().Network(), at: l.Addr().String()}
-		list = append(list, a.String())
+		list = append(list, addressOf(l))
 	}
 	return list
 }
@@ -120,6 +123,9 @@ func (s *sidecar) announce() {
 	if s.cfg.Storage.shared() {
 		s.log.Info("the storage is shared: records are kept in memory", "cache_size", s.cfg.CacheSize, "max_stale", s.cfg.MaxStale.String())
 	}
+	if s.debug != nil {
+		s.log.Info("profiles of the process are answered to admins", "address", s.debug.address())
+	}
 	s.log.Info("sidevault is serving", "version", version(), "addresses", s.addresses(), "tls", s.certificate != nil,
 		"connections", s.cfg.Limits.Connections, "watches", s.cfg.Limits.Watchers,
 		"backend", storage, "vault", s.vault.ID(), "environments", tree.Names(), "keys_held", held, "keys_missing", locked,
@@ -129,9 +135,12 @@ func (s *sidecar) announce() {
 // run serves until ctx ends or a listener fails. forceful restores what signals
 // do by default, so that a second one ends the process at once.
 func (s *sidecar) run(ctx context.Context, forceful func(), reload <-chan os.Signal) error {
-	failed := make(chan error, len(s.listeners))
+	failed := make(chan error, len(s.listeners)+1)
 	for _, l := range s.listeners {
 		go func() { failed <- s.serve(l) }()
+	}
+	if s.debug != nil {
+		go func() { failed <- s.debug.serve() }()
 	}
 	manager := manager{s.log}
 	beats, stop := manager.beats()
@@ -176,6 +185,7 @@ func (s *sidecar) serve(l net.Listener) error {
 func (s *sidecar) shutdown() error {
 	s.log.Info("shutting down", "timeout", s.cfg.ShutdownTimeout.String())
 	close(s.closing)
+	s.debug.close()
 	deadline := time.Now().Add(s.cfg.ShutdownTimeout)
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
