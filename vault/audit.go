@@ -117,24 +117,26 @@ func (v *Vault) Audit(ctx context.Context, c Caller, q AuditQuery) (entries []Au
 
 func (v *Vault) scanAudit(ctx context.Context, c Caller, q AuditQuery, before uint64) (found []AuditEntry, next uint64, err error) {
 	stop := before - min(before, auditScan)
+	size := uint64(min(q.Limit+1, backends.MaxPage)) // with one more, which says whether there is a next page
 	for before > 1 && before > stop {
-		n := min(before-1, backends.MaxPage)
+		n := min(before-1, size)
+		size = min(4*size, backends.MaxPage) // few of them may match
 		page, err := v.backend.Log(ctx, before-1-n, int(n))
 		if err != nil {
 			return nil, 0, storageError(err)
 		}
 		for _, raw := range slices.Backward(page) {
-			before = raw.Seq
 			e, err := decodeAudit(raw)
 			if err != nil {
 				return nil, 0, v.integrityError(err)
 			}
 			if q.matches(e) && v.mayAudit(c, e) {
+				if len(found) == q.Limit {
+					return found, before, nil // there is one more
+				}
 				found = append(found, e)
 			}
-			if len(found) == q.Limit {
-				return found, cursorBefore(before), nil
-			}
+			before = raw.Seq
 		}
 		if len(page) == 0 {
 			break

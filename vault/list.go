@@ -39,25 +39,26 @@ func (v *Vault) List(ctx context.Context, c Caller, f Filter, after string, limi
 	if after != "" {
 		from = livePrefix(c.Org) + after
 	}
+	size := min(limit+1, backends.MaxPage) // with one more, which says whether there is a next page
 	for scanned := 0; scanned < listScan; {
-		page, err := v.backend.List(ctx, prefix, from, min(limit, backends.MaxPage))
+		page, err := v.backend.List(ctx, prefix, from, size)
 		if err != nil {
 			return nil, "", storageError(err)
 		}
 		for _, r := range page {
-			from = r.Key
 			var d credentialDoc
 			if err := v.decode(r, &d); err != nil {
 				return nil, "", err
 			}
 			if cred := d.credential(r.Revision); v.selects(c, f, cred) {
+				if len(list) == limit {
+					return list, from[len(livePrefix(c.Org)):], nil
+				}
 				list = append(list, cred)
 			}
-			if len(list) == limit {
-				return list, from[len(livePrefix(c.Org)):], nil
-			}
+			from = r.Key
 		}
-		if scanned += len(page); len(page) < min(limit, backends.MaxPage) {
+		if scanned += len(page); len(page) < size {
 			return list, "", nil
 		}
 	}

@@ -58,25 +58,26 @@ func (v *Vault) Syncs(ctx context.Context, c Caller, f SyncFilter, after string,
 	if after != "" {
 		from = outboxPrefix(c.Org) + after
 	}
+	size := min(limit+1, backends.MaxPage) // with one more, which says whether there is a next page
 	for {
-		page, err := v.backend.List(ctx, outboxPrefix(c.Org), from, backends.MaxPage)
+		page, err := v.backend.List(ctx, outboxPrefix(c.Org), from, size)
 		if err != nil {
 			return nil, "", storageError(err)
 		}
 		for _, r := range page {
-			from = r.Key
 			s, err := v.pendingSync(ctx, c.Org, r)
 			if err != nil {
 				return nil, "", err
 			}
 			if f.matches(s) && c.usesIntegration(s.Slot.Integration) && c.mayChange(v.envs, s.Slot.Scope) {
+				if len(list) == limit {
+					return list, outboxPath(from), nil
+				}
 				list = append(list, s)
 			}
-			if len(list) == limit {
-				return list, outboxPath(from), nil
-			}
+			from = r.Key
 		}
-		if len(page) < backends.MaxPage {
+		if len(page) < size {
 			return list, "", nil
 		}
 	}
