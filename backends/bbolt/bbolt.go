@@ -44,6 +44,8 @@ type Backend struct {
 	feed   *feed.Feed
 	last   backends.Revision // that the feed knows of; the committer's alone
 
+	faults atomic.Int64 // what may be mapped, see touched
+
 	queue     chan *request
 	committed chan struct{} // closed when the committer has ended
 
@@ -60,7 +62,7 @@ func (b *Backend) Get(ctx context.Context, key string) (backends.Record, error) 
 		return backends.Record{}, err
 	}
 	var r backends.Record
-	err := b.view(ctx, bucketRecords, func(records *bolt.Bucket) error {
+	err := b.view(ctx, bucketRecords, 1, func(records *bolt.Bucket) error {
 		stored := records.Get([]byte(key))
 		if stored == nil {
 			return fmt.Errorf("%w: key %q", backends.ErrNotFound, key)
@@ -77,7 +79,7 @@ func (b *Backend) List(ctx context.Context, prefix, after string, limit int) ([]
 		return nil, err
 	}
 	var page []backends.Record
-	err := b.view(ctx, bucketRecords, func(records *bolt.Bucket) error {
+	err := b.view(ctx, bucketRecords, limit, func(records *bolt.Bucket) error {
 		from := []byte(max(prefix, after))
 		c := records.Cursor()
 		k, v := c.Seek(from)
@@ -107,7 +109,7 @@ func (b *Backend) Log(ctx context.Context, after uint64, limit int) ([]backends.
 		return nil, nil
 	}
 	var page []backends.Entry
-	err := b.view(ctx, bucketLog, func(log *bolt.Bucket) error {
+	err := b.view(ctx, bucketLog, limit, func(log *bolt.Bucket) error {
 		c := log.Cursor()
 		for k, v := c.Seek(number(after + 1)); k != nil && len(page) < limit; k, v = c.Next() {
 			e, err := parseEntry(k, v)
@@ -126,7 +128,7 @@ func (b *Backend) Log(ctx context.Context, after uint64, limit int) ([]backends.
 
 func (b *Backend) Head(ctx context.Context) (backends.Head, error) {
 	var h backends.Head
-	err := b.view(ctx, bucketMeta, func(meta *bolt.Bucket) error {
+	err := b.view(ctx, bucketMeta, 1, func(meta *bolt.Bucket) error {
 		var err error
 		h, err = readHead(meta)
 		return err
@@ -201,13 +203,16 @@ func (b *Backend) enter(ctx context.Context) error {
 
 func (b *Backend) leave() { b.calls.RUnlock() }
 
-// view runs fn in a read transaction. What fn keeps must be copied.
-func (b *Backend) view(ctx context.Context, bucket string, fn func(*bolt.Bucket) error) error {
+// view runs fn, which reads at most so many items, in a read transaction. What fn keeps
+// must be copied.
+func (b *Backend) view(ctx context.Context, bucket string, most int, fn func(*bolt.Bucket) error) error {
 	if err := b.enter(ctx); err != nil {
 		return err
 	}
 	defer b.leave()
-	return b.read(bucket, fn)
+	err := b.read(bucket, fn)
+	b.touched(1 + most/perFault)
+	return err
 }
 
 func (b *Backend) read(bucket string, fn func(*bolt.Bucket) error) (err error) {

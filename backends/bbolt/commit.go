@@ -77,7 +77,11 @@ func (b *Backend) committer() {
 			if !open {
 				return
 			}
-			b.commit(b.gather(r))
+			group := b.gather(r)
+			b.commit(group)
+			for _, r := range group {
+				b.touched(len(r.keys))
+			}
 		case <-again:
 			b.resolveDoubt()
 			again = nil

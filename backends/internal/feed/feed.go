@@ -50,7 +50,8 @@ func (f *Feed) Publish(e backends.Event) {
 	defer f.mu.Unlock()
 	if len(f.events) == History {
 		f.floor = f.events[0].Revision
-		f.events = slices.Delete(f.events, 0, 1)
+		f.events[0] = backends.Event{}
+		f.events = f.events[1:] // append moves the rest now and then
 	}
 	f.events = append(f.events, e)
 	for w := range f.watchers {
