@@ -8,7 +8,7 @@ import bolt "go.etcd.io/bbolt"
 // counted. After so many of them as can have touched mostMapped the mapping is let go
 // of: the pages stay in the system's cache, from where the next read maps them again.
 const (
-	mostMapped  = 24 << 20
+	mostMapped  = 16 << 20
 	faultAround = 64 << 10
 	perFault    = 16 // items that lie side by side within one
 )

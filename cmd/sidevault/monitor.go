@@ -12,10 +12,6 @@ import (
 	"github.com/sidevault/sidevault/backends/cache"
 )
 
-// localCache is how much is kept in memory of a storage that is not shared: documents
-// alone, decoded.
-const localCache = 20 << 20
-
 // storage is what stands between a served vault and its engine: the count of the
 // engine's errors, and a cache.
 type storage struct {
@@ -33,10 +29,11 @@ func newStorage(cfg settings, log *slog.Logger) *storage {
 // around puts the count and the cache around the engine that was opened.
 func (s *storage) around(b backends.Backend) backends.Backend {
 	b = &counting{Backend: b, errors: s.errors}
+	most, _ := s.cfg.cacheSizes()
 	if !s.cfg.Storage.shared() {
-		return cache.New(b, cache.Options{MaxBytes: localCache, Exclusive: true})
+		return cache.New(b, cache.Options{MaxBytes: most, Exclusive: true})
 	}
-	s.cache = cache.New(b, cache.Options{MaxBytes: s.cfg.CacheSize, MaxStale: s.cfg.MaxStale, OnError: s.changed})
+	s.cache = cache.New(b, cache.Options{MaxBytes: most, MaxStale: s.cfg.MaxStale, OnError: s.changed})
 	return s.cache
 }
 
@@ -86,7 +83,7 @@ func (s *storage) collectors() []prometheus.Collector {
 			Name: "sidevault_cache_misses_total", Help: "Records that were asked of the storage because they were not in memory.",
 		}, func() float64 { return float64(s.stats().Misses) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "sidevault_cache_bytes", Help: "Bytes that the records in memory take, of cache-size.",
+			Name: "sidevault_cache_bytes", Help: "Bytes that the records in memory take, of half of cache-size.",
 		}, func() float64 { return float64(s.stats().Bytes) }),
 	)
 }

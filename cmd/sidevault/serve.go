@@ -77,6 +77,7 @@ func serve(ctx context.Context, sh *shell, read func() (settings, error), dev bo
 	}
 	s.settings = read
 	s.announce()
+	forgetStart()
 	if s.dev != nil {
 		fmt.Fprint(sh.out, s.dev.banner(s.addresses(), s.cfg))
 	}
@@ -87,6 +88,7 @@ func serve(ctx context.Context, sh *shell, read func() (settings, error), dev bo
 func start(ctx context.Context, sh *shell, cfg settings, dev bool) (s *sidecar, err error) {
 	log := newLogger(sh, cfg)
 	slog.SetDefault(log)
+	limitMemory(cfg)
 	if cfg.LockMemory {
 		if why := lockMemory(); why != "" {
 			log.Warn("memory is not locked: turn swap off, or encrypt it", "why", why)
@@ -142,6 +144,7 @@ func (s *sidecar) open(ctx context.Context, registry *prometheus.Registry, metri
 		ReadAudit: s.cfg.ReadAudit, KeepVersions: s.cfg.KeepVersions, Logger: s.log, Metrics: metrics, Plugins: s.plugins.port(),
 		Exclusive: !s.cfg.Storage.shared(), Follow: true,
 	}
+	_, options.CacheBytes = s.cfg.cacheSizes()
 	if s.cfg.Storage.shared() && s.cfg.MaxStale > 0 {
 		options.Stale, options.ReadGrace = s.storage.stale, s.cfg.MaxStale
 	}

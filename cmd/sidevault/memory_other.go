@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// forgetStart leaves it to the system.
+func forgetStart() {}
