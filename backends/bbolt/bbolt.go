@@ -44,7 +44,8 @@ type Backend struct {
 	feed   *feed.Feed
 	last   backends.Revision // that the feed knows of; the committer's alone
 
-	faults atomic.Int64 // what may be mapped, see touched
+	places atomic.Int64 // that were read since the last look at what is mapped
+	least  atomic.Int64 // bytes of files that were mapped since the mapping was let go of last
 
 	queue     chan *request
 	committed chan struct{} // closed when the committer has ended

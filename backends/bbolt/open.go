@@ -40,6 +40,7 @@ func Open(path string, o *Options) (*Backend, error) {
 	if err := b.open(o); err != nil {
 		return nil, err
 	}
+	b.least.Store(mappedFiles())
 	b.queue = make(chan *request, maxGroup)
 	b.committed = make(chan struct{})
 	go b.committer()
