@@ -5,25 +5,43 @@ import (
 	"runtime/debug"
 )
 
+// Defaults of cache-size. On a file only documents are kept beside the credentials.
+const (
+	fileCacheSize   = 32 << 20
+	sharedCacheSize = 2 * fileCacheSize
+)
+
 // besidesCache is what the Go runtime may take beside what is kept of reads. The
 // program's own pages and those of a storage's file (see backends/bbolt) come on top: in
 // all a sidecar has at most cache-size and 64 MiB in memory.
-const besidesCache = 24 << 20
+const besidesCache = 12 << 20
 
-// garbagePercent is how much garbage may add to what is in use before it is collected.
-// Half of the runtime's own default: a sidecar is to be small next to what it serves, and
-// most of what it allocates is the buffers of decryptions, by the burst.
-const garbagePercent = 50
+// How much garbage may add to what is in use before it is collected, in percent. What
+// starting leaves would stay in memory for good, so it is to be little. Serving has
+// little in use and allocates a lot by the burst: it is the limit that bounds it.
+const (
+	startGarbage = 50
+	serveGarbage = 100
+)
 
-// limitMemory has the runtime collect garbage as often as a small process takes, and
-// more often before it has more than it may. That is no wall: what is in use stays. Who
-// sets the runtime's own variables knows better.
+// limitMemory has the runtime collect garbage before it takes more than it may, which is
+// no wall: what is in use stays. Who sets the runtime's own variable knows better.
 func limitMemory(cfg settings) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbagePercent)
-	}
+	collectAt(startGarbage)
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(int64(cfg.CacheSize) + besidesCache)
+	}
+}
+
+// settleMemory is for when a sidecar has started.
+func settleMemory() {
+	collectAt(serveGarbage)
+	forgetStart()
+}
+
+func collectAt(percent int) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
 	}
 }
 

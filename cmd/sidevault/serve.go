@@ -77,7 +77,7 @@ func serve(ctx context.Context, sh *shell, read func() (settings, error), dev bo
 	}
 	s.settings = read
 	s.announce()
-	forgetStart()
+	settleMemory()
 	if s.dev != nil {
 		fmt.Fprint(sh.out, s.dev.banner(s.addresses(), s.cfg))
 	}

@@ -149,6 +149,9 @@ const (
 )
 
 func applyCacheSize(c *settings, v []string) error {
+	if v[0] == "" {
+		return nil
+	}
 	n, err := parseBytes(v[0])
 	if err != nil || n < minCacheSize || n > maxCacheSize {
 		return fmt.Errorf("%q is not a number of bytes from 1MiB to 64GiB, as in 64MiB", v[0])

@@ -79,8 +79,8 @@ func coreSettings() []setting {
 		{key: "keep-versions", def: []string{"10"},
 			help:  fmt.Sprintf("`number` of a credential's versions that are kept, 1 to %d", vault.MaxKeepVersions),
 			apply: applyKeepVersions},
-		{key: "cache-size", def: []string{"64MiB"},
-			help:  "`bytes` of memory for what was read: half for records and documents of the storage, half for decrypted credentials, sealed; 1MiB to 64GiB",
+		{key: "cache-size",
+			help:  "`bytes` of memory for what was read: half for records and documents of the storage, half for decrypted credentials, sealed; 1MiB to 64GiB, default 32MiB, with a shared storage 64MiB",
 			apply: applyCacheSize},
 		{key: "max-stale", def: []string{"5m"},
 			help:  "`time` that kept records are served while a shared storage does not answer; 0 is not at all, 24h the most",
@@ -263,6 +263,12 @@ func (c settings) complete() (settings, error) {
 	c.DataDir = dir
 	if c.Storage.scheme == "" {
 		c.Storage = fileStorage(filepath.Join(dir, vaultFile))
+	}
+	if c.CacheSize == 0 {
+		c.CacheSize = fileCacheSize
+		if c.Storage.shared() {
+			c.CacheSize = sharedCacheSize
+		}
 	}
 	if len(c.Identities) == 0 {
 		c.Identities = []string{filepath.Join(dir, identityFile)}
