@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 // Every row is measured, and says something; how fast anything is, is no matter here.
 func TestEveryRow(t *testing.T) {
 	dir := t.TempDir()
-	program, err := build(t.Context(), dir, "")
+	program, err := build(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,7 @@
 //	make bench                          every row, about ten minutes at most
 //	make bench BENCH='resolve/tcp'      the rows whose names match
 //	go -C tools/bench run . -short      every row, in seconds, to see that it works
-//	go -C tools/bench run . -profile D  profiles of the warm resolve, into D
+//	go -C tools/bench run . -profile D  profiles of the warm resolve and of set, into D
 //
 // It builds the program as it is released and starts it on free ports with vaults in
 // a temporary directory. What it is compared with runs in turn with it (A B A B): a
@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	selected := flags.String("run", ".", "measure the rows whose names match the `regexp`")
 	brief := flags.Bool("short", false, "measure little, to see that it works")
 	program := flags.String("sidevault", "", "measure this `program` instead of one built from the source")
-	profiles := flags.String("profile", "", "write profiles of the warm resolve into the `directory`, and measure nothing")
+	profiles := flags.String("profile", "", "write profiles of resolve and set (those that -run matches) into the `directory`, and measure nothing")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -69,16 +69,13 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if *brief {
 		b.size = short()
 	}
-	if *profiles != "" {
-		if b.program, err = buildProfiled(ctx, dir); err != nil {
-			return err
-		}
-		return b.profile(ctx, *profiles, out)
-	}
 	if b.program == "" {
-		if b.program, err = build(ctx, dir, ""); err != nil {
+		if b.program, err = build(ctx, dir); err != nil {
 			return err
 		}
+	}
+	if *profiles != "" {
+		return b.profile(ctx, names, *profiles, out)
 	}
 	return b.table(ctx, names, out)
 }

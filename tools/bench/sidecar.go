@@ -24,19 +24,14 @@ const (
 	stopTimeout  = 15 * time.Second
 )
 
-// build builds the program as it is released. Files of overlay (the compiler's flag)
-// stand in the place of the source's own.
-func build(ctx context.Context, dir, overlay string) (string, error) {
+// build builds the program as it is released.
+func build(ctx context.Context, dir string) (string, error) {
 	path := filepath.Join(dir, "sidevault")
 	root, err := moduleRoot(ctx)
 	if err != nil {
 		return "", err
 	}
-	args := []string{"build", "-trimpath", "-o", path}
-	if overlay != "" {
-		args = append(args, "-overlay", overlay)
-	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/sidevault")...)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "./cmd/sidevault")
 	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build sidevault: %w\n%s", err, out)
@@ -62,7 +57,7 @@ func (v *store) serve(ctx context.Context, program string, args ...string) (*sid
 	s := &sidecar{socket: filepath.Join(v.dir, "sidevault.sock"), log: new(tail), ended: make(chan error, 1)}
 	line := append([]string{"serve", "--data-dir", v.data(), "--listen", "127.0.0.1:0,unix://" + s.socket, "--environments", environments}, args...)
 	s.cmd = exec.Command(program, append(line, v.storageArgs()...)...)
-	s.cmd.Env = []string{"HOME=" + v.dir, "PATH=" + os.Getenv("PATH"), profileVariable + "=" + v.profileSocket()}
+	s.cmd.Env = []string{"HOME=" + v.dir, "PATH=" + os.Getenv("PATH")}
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		return nil, err

@@ -15,7 +15,7 @@ import (
 
 func newProgram(t *testing.T) (program string) {
 	t.Helper()
-	program, err := build(t.Context(), t.TempDir(), "")
+	program, err := build(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,6 @@ type store struct {
 
 func (v *store) data() string            { return filepath.Join(v.dir, "data") }
 func (v *store) file(name string) string { return filepath.Join(v.data(), name) }
-func (v *store) profileSocket() string   { return filepath.Join(v.dir, "pprof.sock") }
 
 func (v *store) storageArgs() []string {
 	if v.url == "" {

@@ -143,15 +143,15 @@ func openRaw(path string, batch backends.Batch, stored int) (*rawStore, error) {
 	return r, nil
 }
 
-// put writes what one set writes: the largest value as a new record each time, as an
-// age file is, the others over what was there.
+// put writes what one set writes, where a set does: the age file as a new record beside
+// those of the credential's other versions, the others over what was there.
 func (r *rawStore) put(tx *bolt.Tx) error {
 	n := r.next.Add(1)
 	records, log := tx.Bucket([]byte(rawRecords)), tx.Bucket([]byte(rawLog))
 	for i, c := range r.batch.Changes {
 		key := fmt.Appendf(nil, "%s/%010d", c.Key, n*7919%uint64(r.stored))
 		if i == r.newest() {
-			key = fmt.Appendf(nil, "%s/%010d", c.Key, n)
+			key = fmt.Appendf(key, "/%010d", n)
 		}
 		if err := records.Put(key, append(r.revision[:], c.Value...)); err != nil {
 			return err
