@@ -60,7 +60,7 @@ check: tools ## formatting, vet, staticcheck, tidy modules
 generate: tools ## generate plugins/pluginpb from plugins/proto
 	$(call PROTOGEN,.)
 
-bench: ## measure the program beside its references (BENCH=regexp selects rows)
+bench: tools ## measure the program beside its references (BENCH=regexp selects rows)
 	$(GO) -C tools/bench run . -run '$(BENCH)'
 
 parts: ## run the Go benchmarks of the parts (PARTS=regexp selects)

@@ -75,10 +75,7 @@ func (b *bench) run(ctx context.Context, selected *regexp.Regexp, done func(outc
 			continue
 		}
 		figures, err := r.measure(b, ctx)
-		why, skipped := errors.AsType[skip](err)
 		switch {
-		case skipped:
-			done(outcome{row: r.name, skipped: string(why)})
 		case ctx.Err() != nil:
 			done(outcome{row: r.name, skipped: fmt.Sprintf("the %s of this run were over", b.size.limit)})
 		case err != nil:

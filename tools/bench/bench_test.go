@@ -47,7 +47,7 @@ func TestEveryRow(t *testing.T) {
 
 func checkOutcome(t *testing.T, b *bench, o outcome) {
 	t.Helper()
-	if o.skipped != "" && !mayBeSkipped(t, b, o.row) {
+	if o.skipped != "" {
 		t.Errorf("%s was not measured: %s", o.row, o.skipped)
 	}
 	if o.skipped == "" && len(o.figures) == 0 {
@@ -66,21 +66,6 @@ func checkOutcome(t *testing.T, b *bench, o outcome) {
 			t.Errorf("%s: nothing was measured of the sidecar", f.work)
 		}
 	}
-}
-
-// mayBeSkipped reports whether the program has not what the row measures, or the one
-// who runs the tests gave no server for it.
-func mayBeSkipped(t *testing.T, b *bench, row string) bool {
-	t.Helper()
-	_, scheme, _ := strings.Cut(row, "/")
-	switch scheme {
-	case "written":
-		modes, err := b.auditModes(t.Context())
-		return err == nil && len(modes) == 0
-	case "postgres", "etcd":
-		return os.Getenv("BENCH_"+strings.ToUpper(scheme)) == ""
-	}
-	return false
 }
 
 // The program prints the table, and its exit tells of what it was asked alone.

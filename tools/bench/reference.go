@@ -74,6 +74,7 @@ type reference struct {
 	cmd             *exec.Cmd
 	input           io.Closer
 	address, socket string
+	written         string // address of the same after an audit entry was written
 }
 
 const referenceWord = "serve-reference"
@@ -107,7 +108,7 @@ func startReference(ctx context.Context, dir string, a *answers) (*reference, er
 	if _, err := fmt.Fprintf(input, "%s\n", file); err != nil {
 		return nil, errors.Join(err, r.stop())
 	}
-	if _, err := fmt.Fscanln(output, &r.address); err != nil {
+	if _, err := fmt.Fscanln(output, &r.address, &r.written); err != nil {
 		return nil, errors.Join(fmt.Errorf("the reference says no address: %w", err), r.stop())
 	}
 	return r, nil
@@ -134,14 +135,24 @@ func serveReference(socket string, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	audited, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	log, err := os.Create(socket + ".log")
+	if err != nil {
+		return err
+	}
 	server := &http.Server{Handler: a.handler()}
+	writer := &http.Server{Handler: written(server.Handler, log)}
 	go server.Serve(tcp)
 	go server.Serve(unix)
-	if _, err := fmt.Fprintln(out, tcp.Addr()); err != nil {
+	go writer.Serve(audited)
+	if _, err := fmt.Fprintln(out, tcp.Addr(), audited.Addr()); err != nil {
 		return err
 	}
 	_, err = io.Copy(io.Discard, in)
-	return errors.Join(err, server.Close())
+	return errors.Join(err, server.Close(), writer.Close(), log.Close())
 }
 
 // resolves are the requests that read each of the names.

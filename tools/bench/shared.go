@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -15,20 +13,14 @@ import (
 	"github.com/sidevault/sidevault/tools/bench/load"
 )
 
-// resolveShared compares warm reads of a vault in PostgreSQL or etcd with the same on
-// bbolt. The server is the caller's, named by BENCH_POSTGRES or BENCH_ETCD.
+// resolveShared compares warm reads of a vault in PostgreSQL or etcd, on a server of its
+// own, with the same on bbolt.
 func (b *bench) resolveShared(ctx context.Context, scheme string) ([]figure, error) {
-	help, err := exec.CommandContext(ctx, b.program, "serve", "--help").Output()
+	on := &stage{ctx: ctx, dir: b.dir}
+	defer on.close()
+	url, err := on.startServer(scheme)
 	if err != nil {
 		return nil, err
-	}
-	if !strings.Contains(string(help), scheme+"://") {
-		return nil, skip("this sidevault has no " + scheme + " storage")
-	}
-	variable := "BENCH_" + strings.ToUpper(scheme)
-	url := os.Getenv(variable)
-	if url == "" {
-		return nil, skip(variable + " does not hold the URL of an empty storage")
 	}
 	s, v, err := b.usual(ctx)
 	if err != nil {

@@ -44,17 +44,22 @@ type store struct {
 func (v *store) data() string            { return filepath.Join(v.dir, "data") }
 func (v *store) file(name string) string { return filepath.Join(v.data(), name) }
 
+func (v *store) urlFile() string { return filepath.Join(v.dir, "backend.url") }
+
 func (v *store) storageArgs() []string {
 	if v.url == "" {
 		return nil
 	}
-	return []string{"--backend", v.url}
+	return []string{"--backend-file", v.urlFile()}
 }
 
 // newStore makes a vault.
 func newStore(ctx context.Context, dir, program, url string) (*store, error) {
 	v := &store{dir: dir, url: url, program: program}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(v.urlFile(), []byte(url), 0o600); err != nil {
 		return nil, err
 	}
 	keyFile := filepath.Join(dir, "admin.key")
