@@ -139,21 +139,7 @@ func (a *attempt) store(ctx context.Context, cred Credential, in SetInput) (SetR
 	}
 	a.note("wasUpdate", !created)
 	cred.Revision, err = a.change(ctx, cred, append(changes, key.check()), out)
-	if err == nil {
-		a.v.remember(org, cred)
-	}
 	return SetResult{Credential: cred, Created: created}, err
-}
-
-// remember keeps what was committed of a credential, as it is decoded: the next change
-// needs it, and so do reads.
-func (v *Vault) remember(org Org, c Credential) {
-	d := c.doc()
-	d.Labels = maps.Clone(d.Labels) // they are the caller's
-	if len(d.Labels) == 0 {
-		d.Labels = nil // as none are stored
-	}
-	v.docs.put(backends.Record{Key: liveKey(org, c.Slot), Revision: c.Revision}, &d)
 }
 
 // change commits what an attempt changes of a credential, and what its syncers are
