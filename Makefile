@@ -21,7 +21,7 @@ export SIDEVAULT_TOOLS := $(TOOLS)
 # Generates the code of the plugin protocol below a folder.
 PROTOGEN = $(TOOLS)/protogen -proto plugins/proto -out $(1) -module github.com/sidevault/sidevault
 
-.PHONY: help run build test torture check generate bench parts fuzz tools clean race
+.PHONY: help run build test torture rotation check generate bench parts fuzz tools clean race
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -43,9 +43,11 @@ test: race tools ## run every test under the race detector
 	$(GO) -C tools/acceptance test -race -timeout 15m -parallel 4 -count=1 ./...
 	$(GO) -C tools/bench test -race -timeout 5m -count=1 ./...
 
-torture: race tools ## look longer for lost writes and histories without an order, for up to 20 minutes
-	$(GO) -C tools/acceptance test -race -timeout 4m -count=1 -v ./linear -run TestServers -torture
-	$(GO) -C tools/acceptance test -race -timeout 6m -count=1 -v . -run 'LosesNothing|NodesOfEtcd|Linearizable|StayFlat' -torture
+torture: race tools ## look longer for lost writes, broken orders and bad clients, for up to 10 minutes
+	$(GO) -C tools/acceptance test -race -timeout 2m -count=1 -v ./linear -run TestServers -torture
+	$(GO) -C tools/acceptance test -race -timeout 8m -parallel 6 -count=1 -v . -run 'LosesNothing|NodesOfEtcd|Linearizable|TestLoad|StayFlat' -torture
+
+rotation: race tools ## rotate the key of 10,000 records under load, killed five times, for up to 10 minutes
 	$(GO) -C tools/acceptance test -race -timeout 10m -count=1 -v . -run RotationUnderLoad -torture
 
 check: tools ## formatting, vet, staticcheck, tidy modules

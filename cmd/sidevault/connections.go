@@ -158,7 +158,11 @@ func (c *connections) refuse(conn net.Conn, encrypted bool) {
 	go func() {
 		defer c.farewells.Add(-1)
 		defer conn.Close()
-		if conn.SetDeadline(time.Now().Add(farewell)) != nil || busy().Write(conn) != nil {
+		if conn.SetDeadline(time.Now().Add(farewell)) != nil {
+			return
+		}
+		// An answer from before the request is none to most clients.
+		if _, err := conn.Read(make([]byte, 1<<10)); err != nil || busy().Write(conn) != nil {
 			return
 		}
 		// What the client has sent must be read: closing would otherwise take the answer

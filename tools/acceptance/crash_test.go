@@ -26,8 +26,11 @@ const (
 	// stopRounds is how often the sidecar is asked to end under load.
 	stopRounds = 3
 	maxStop    = 10 * time.Second
-	// torturingRounds is how often it is killed when there is time.
+	// torturingRounds is how often it is killed on each storage when there is time, and
+	// leastRounds, which are 200 on all three, when there is less than torturingTime.
 	torturingRounds = 200
+	leastRounds     = 67
+	torturingTime   = 3 * time.Minute
 )
 
 // torturous returns how often a test is to try something.
@@ -87,6 +90,10 @@ func endUnderLoad(t *testing.T, v *sidecar.Vault, to *toldLast, rounds int, end 
 	began, random, h := time.Now(), seeded(t), newHistory(t)
 	args := append(to.configure(t, v), "--keep-versions", "24")
 	for round := range rounds {
+		if round >= leastRounds && time.Since(began) > torturingTime {
+			t.Logf("%d rounds", round)
+			break
+		}
 		s := v.Start(t, args...)
 		h.check(s.Admin())
 		load(s, h, random, fmt.Sprintf("r%d", round), end)
