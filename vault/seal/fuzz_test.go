@@ -82,8 +82,7 @@ func FuzzRecipient(f *testing.F) {
 // shown holds an error's text to what can be shown to a person.
 func shown(t *testing.T, text string) {
 	t.Helper()
-	unfit := func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
-	if len(text) > 500 || strings.ContainsFunc(text, unfit) {
+	if len(text) > 500 || !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		t.Errorf("an error of %d bytes that is not one printable line: %.200q", len(text), text)
 	}
 }
