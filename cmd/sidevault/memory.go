@@ -8,7 +8,7 @@ import (
 // Defaults of cache-size. On a file only documents are kept beside the credentials.
 const (
 	fileCacheSize   = 32 << 20
-	sharedCacheSize = 2 * fileCacheSize
+	sharedCacheSize = 3 * fileCacheSize
 )
 
 // besidesCache is what the Go runtime may take beside what is kept of reads. The
@@ -45,6 +45,10 @@ func collectAt(percent int) {
 	}
 }
 
-// cacheSizes splits cache-size in halves: of what storage has, records as it returned them
-// and documents as they were decoded; and the credentials that were decrypted, sealed anew.
-func (c settings) cacheSizes() (stored, credentials int) { return c.CacheSize / 2, c.CacheSize / 2 }
+// cacheSizes splits cache-size: two thirds for what storage has, records as it returned them
+// and documents as they were decoded; a third for the credentials that were decrypted,
+// sealed anew, which take less.
+func (c settings) cacheSizes() (stored, credentials int) {
+	credentials = c.CacheSize / 3
+	return c.CacheSize - credentials, credentials
+}

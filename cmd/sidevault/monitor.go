@@ -83,7 +83,7 @@ func (s *storage) collectors() []prometheus.Collector {
 			Name: "sidevault_cache_misses_total", Help: "Records that were asked of the storage because they were not in memory.",
 		}, func() float64 { return float64(s.stats().Misses) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "sidevault_cache_bytes", Help: "Bytes that the records in memory take, of half of cache-size.",
+			Name: "sidevault_cache_bytes", Help: "Bytes that the records in memory take, of two thirds of cache-size.",
 		}, func() float64 { return float64(s.stats().Bytes) }),
 	)
 }

@@ -80,7 +80,7 @@ func coreSettings() []setting {
 			help:  fmt.Sprintf("`number` of a credential's versions that are kept, 1 to %d", vault.MaxKeepVersions),
 			apply: applyKeepVersions},
 		{key: "cache-size",
-			help:  "`bytes` of memory for what was read: half for records and documents of the storage, half for decrypted credentials, sealed; 1MiB to 64GiB, default 32MiB, with a shared storage 64MiB",
+			help:  "`bytes` of memory for what was read: two thirds for records and documents of the storage, one for decrypted credentials, sealed; 1MiB to 64GiB, default 32MiB, with a shared storage 96MiB",
 			apply: applyCacheSize},
 		{key: "max-stale", def: []string{"5m"},
 			help:  "`time` that kept records are served while a shared storage does not answer; 0 is not at all, 24h the most",
