@@ -49,6 +49,9 @@ type readLog struct {
 	done  chan struct{}
 	once  sync.Once
 
+	ctx    context.Context // of the flushes at intervals
+	cancel context.CancelFunc
+
 	seed   maphash.Seed
 	shards [32]readShard
 	counts atomic.Int64 // in all shards
@@ -98,6 +101,7 @@ func newReadLog(v *Vault, mode ReadAudit, grace time.Duration) *readLog {
 	for i := range l.shards {
 		l.shards[i].counts = map[readKey]*readCount{}
 	}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.usage = readUsage{v: v, pending: map[usageKey]*usageCount{}}
 	go l.run()
 	return l
@@ -114,7 +118,7 @@ func (l *readLog) run() {
 		case <-l.stop:
 			return
 		case <-tick.C:
-			failed = l.report(failed, l.flush(context.Background()))
+			failed = l.report(failed, l.flush(l.ctx))
 		}
 	}
 }
@@ -334,10 +338,21 @@ func (t *takenReads) body() auditBody {
 	return body
 }
 
+// end waits for a flush under way, and breaks it off after half of the time there is: storage
+// that is away may not answer it at all, and what is lost is still to be said.
+func (l *readLog) end(ctx context.Context) {
+	defer l.cancel()
+	if deadline, ok := ctx.Deadline(); ok {
+		late := time.AfterFunc(time.Until(deadline)/2, l.cancel)
+		defer late.Stop()
+	}
+	<-l.done
+}
+
 // close flushes what is pending, trying until ctx ends.
 func (l *readLog) close(ctx context.Context) error {
 	l.once.Do(func() { close(l.stop) })
-	<-l.done
+	l.end(ctx)
 	var reason error
 	for {
 		err := l.flushAnd(ctx, l.usage.all)

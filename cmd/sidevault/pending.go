@@ -12,14 +12,29 @@ import (
 // killed leaves nothing.
 type pendingFile struct {
 	*os.File
-	path  string
-	named bool // it has a name of its own meanwhile
+	path     string
+	named    bool // it has a name of its own meanwhile
+	replaces bool // it takes the place of a file that has its name
 }
 
 func createPending(path string) (*pendingFile, error) {
 	if f, err := createNameless(path); err == nil {
 		return &pendingFile{File: f, path: path}, nil
 	}
+	return createNamed(path)
+}
+
+// createReplacement is createPending for a file that replaces the one at its path. Only
+// what has a name can.
+func createReplacement(path string) (*pendingFile, error) {
+	p, err := createNamed(path)
+	if err == nil {
+		p.replaces = true
+	}
+	return p, err
+}
+
+func createNamed(path string) (*pendingFile, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return nil, err
@@ -27,10 +42,13 @@ func createPending(path string) (*pendingFile, error) {
 	return &pendingFile{File: f, path: path, named: true}, nil
 }
 
-// keep gives the file its name, unless there is one that has it: a link replaces nothing.
+// keep gives the file its name. Unless it is a replacement it does not if there is one
+// that has it: a link replaces nothing.
 func (p *pendingFile) keep() error {
 	err := p.Sync()
-	if err == nil && p.named {
+	if err == nil && p.replaces {
+		err = os.Rename(p.Name(), p.path)
+	} else if err == nil && p.named {
 		err = linkOrRename(p.Name(), p.path)
 	} else if err == nil {
 		err = linkNameless(p.File, p.path)

@@ -195,8 +195,9 @@ func (s *sidecar) shutdown() error {
 		s.log.Warn("requests under way were cut off", "err", err)
 		s.http.Close()
 	}
-	// What cannot be written any more is said before the time is over.
-	flush, cancelFlush := context.WithDeadline(ctx, deadline.Add(-s.cfg.ShutdownTimeout/10))
+	// What cannot be written any more is said before the time is over: storage that is
+	// away takes a while to be given up.
+	flush, cancelFlush := context.WithTimeout(ctx, time.Until(deadline)/2)
 	defer cancelFlush()
 	done := make(chan error, 1)
 	go func() { done <- s.close(flush) }()

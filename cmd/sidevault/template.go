@@ -175,7 +175,7 @@ func (r *rendering) write(content []byte) (changed bool, err error) {
 			return false, nil
 		}
 	}
-	f, err := createPending(r.out)
+	f, err := createReplacement(r.out)
 	if err != nil {
 		return false, err
 	}
