@@ -301,7 +301,7 @@ func TestHydra(t *testing.T) {
 		for _, pid := range descendants(os.Getpid()) {
 			seen[pid] = true
 		}
-		return len(seen) > 8 // of which the machine lets one see
+		return len(seen) > 4 // the plugin, its supervisor, and few of many: they are gone when one looks
 	})
 	began := time.Now()
 	if err := r.Close(context.Background()); err != nil {
