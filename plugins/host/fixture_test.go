@@ -236,7 +236,7 @@ func (f fixtureServer) probe(o order) (*pluginpb.ValidateResponse, error) {
 		return rejected(outcome(1, err)), nil
 	case "hydra":
 		// A process that has always gone when one looks, and left another.
-		script := "setsid /bin/sh ./hydra >/dev/null 2>&1 &\n"
+		script := "echo >>heads\nsetsid /bin/sh ./hydra >/dev/null 2>&1 &\n"
 		if err := os.WriteFile("hydra", []byte(script), 0o600); err != nil {
 			return nil, err
 		}
