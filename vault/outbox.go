@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,10 +23,13 @@ type outboxDoc struct {
 	CredentialID ID         `json:"credentialId"`
 	Version      uint64     `json:"version"`
 	ChangedAt    time.Time  `json:"changedAt"`
-	Attempts     int        `json:"attempts"`
-	LastError    string     `json:"lastError,omitempty"`
-	NextAttempt  time.Time  `json:"nextAttempt"`
-	Lease        *leaseDoc  `json:"lease,omitempty"`
+	// Nonce tells apart changes of one kind within a millisecond. Records of the first
+	// vaults have none.
+	Nonce       string    `json:"nonce,omitempty"`
+	Attempts    int       `json:"attempts"`
+	LastError   string    `json:"lastError,omitempty"`
+	NextAttempt time.Time `json:"nextAttempt"`
+	Lease       *leaseDoc `json:"lease,omitempty"`
 }
 
 // leaseDoc says which process is delivering a change, where several share storage.
@@ -48,7 +52,7 @@ type syncedDoc struct {
 // change, of which one credential's version can see several: it is deactivated,
 // and activated again.
 func (d outboxDoc) idempotencyKey() string {
-	return fmt.Sprintf("%s.%d.%s.%d", d.CredentialID, d.Version, d.Change, d.ChangedAt.UnixMilli())
+	return fmt.Sprintf("%s.%d.%s.%d%s", d.CredentialID, d.Version, d.Change, d.ChangedAt.UnixMilli(), d.Nonce)
 }
 
 // outgoing is what a change adds to its commit for the slot's syncers, and what is
@@ -76,7 +80,7 @@ func (v *Vault) outgoing(ctx context.Context, org Org, cred Credential, change S
 	for _, b := range syncers {
 		d := outboxDoc{
 			Org: org.Slug, Plugin: b.Plugin, Change: change, CredentialID: cred.ID, Version: cred.Version,
-			ChangedAt: v.now(), NextAttempt: v.now(),
+			ChangedAt: v.now(), Nonce: rand.Text(), NextAttempt: v.now(),
 		}
 		key := outboxKey(org, cred.Slot, b.Name)
 		put, err := v.replaceOutbox(ctx, key, d, b)

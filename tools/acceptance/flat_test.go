@@ -180,7 +180,7 @@ func TestResourcesStayFlat(t *testing.T) {
 	s := binary.Shipped(t).Serve(t, "--log-level", "info")
 	s.Admin().Put(slot("salesforce", "staging"), value("x")).Wants(http.StatusCreated)
 	m := &mix{s: s, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: time.Minute}}
-	total, seed := torturous(20_000, 1_000_000), uint64(time.Now().UnixNano())
+	total, seed := torturous(10_000, 1_000_000), uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	warm := total / 5
 	m.run(t.Context(), warm, seed)

@@ -152,7 +152,7 @@ func (l *counters) rotation() (r wire.Rotation) {
 // stale, none is lost.
 func TestRotationUnderLoad(t *testing.T) {
 	t.Parallel()
-	records, kills := torturous(500, 10_000), torturous(2, 5)
+	records, kills := torturous(300, 10_000), torturous(2, 5)
 	random := seeded(t)
 	l := &counters{t: t, vault: binary.Init(t), tried: make([]atomic.Int64, records), acked: make([]atomic.Int64, records)}
 	s := l.serve()

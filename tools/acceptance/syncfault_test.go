@@ -38,9 +38,7 @@ func TestFailedSync(t *testing.T) {
 		}
 		wantsSecret(t, c, resolve("slack", "staging"), "kept", "staging")
 	}
-	if !strings.Contains(s.Log(), "the disk did not keep what was written") {
-		t.Error("the log does not say what is wrong")
-	}
+	until(t, "the log says what is wrong", func() bool { return strings.Contains(s.Log(), "the disk did not keep what was written") })
 	disk.Fail(nil)
 	back := until(t, "a change on a sound disk", func() bool {
 		answer, err := c.Try(http.MethodPut, slot("slack", "staging"), value("new"))
