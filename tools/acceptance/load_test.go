@@ -24,7 +24,7 @@ type scale struct {
 
 var (
 	shortLoad = scale{connections: 1000, senders: 50, watchers: 500, samples: 1000, resident: 400}
-	longLoad  = scale{connections: 1000, senders: 400, watchers: 10_000, samples: 10_000, resident: 1500}
+	longLoad  = scale{connections: 1000, senders: 400, watchers: 10_000, samples: 3000, resident: 1500}
 )
 
 // slowest bounds a read under load, whatever else the machine does. What it takes is
@@ -41,7 +41,7 @@ func TestLoad(t *testing.T) {
 	v := binary.Shipped(t).Init(t)
 	args := v.Configure(t, behaviours(""), trial(t))
 	s := v.Start(t, append(args, "--log-level", "info", "--limits-connections", strconv.Itoa(of.watchers+of.connections+1000),
-		"--watch-limit", strconv.Itoa(of.watchers), "--limits-header-timeout", "500ms", "--limits-read-timeout", "1s", "--limits-write-timeout", "1s")...)
+		"--watch-limit", strconv.Itoa(of.watchers), "--limits-header-timeout", "3s", "--limits-read-timeout", "4s", "--limits-write-timeout", "5s")...)
 	s.Admin().Put(slot("slack", "staging"), value("kept")).Wants(http.StatusCreated)
 	l := &loaded{s: s, of: of}
 	t.Logf("idle: %d MiB, %d files", l.resident(t, "VmRSS"), l.files(t))
