@@ -259,7 +259,7 @@ func TestServerDefaults(t *testing.T) {
 	s := testserver.Postgres(t)
 	database := s.NewDatabase(t)
 	for _, setting := range []string{
-		"default_transaction_isolation = 'serializable'", "statement_timeout = '1ms'", "bytea_output = 'escape'", "standard_conforming_strings = off",
+		"default_transaction_isolation = 'serializable'", "statement_timeout = '100ms'", "bytea_output = 'escape'", "standard_conforming_strings = off",
 		"search_path = public, pg_catalog", "client_encoding = 'LATIN1'", "default_transaction_deferrable = on", "enable_indexscan = off",
 	} {
 		s.Admin(t, "postgres", "ALTER DATABASE "+database+" SET "+setting)
