@@ -199,8 +199,7 @@ func (b *Backend) settle(cause error, before backends.Head) error {
 	})
 	moved := err != nil || found != before
 	if moved || !clean(cause) {
-		b.doubt.Store(&doubt{reads: moved, err: fmt.Errorf("%s: %w: the disk did not keep what was written; changes go on when the file can be written and read anew: %w",
-			b.path, backends.ErrUnavailable, cause)})
+		b.doubt.Store(&doubt{reads: moved, err: b.notKept(cause)})
 	}
 	if moved {
 		return fmt.Errorf("%s: %w: %w", b.path, backends.ErrUnknownOutcome, cause)

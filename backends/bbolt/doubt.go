@@ -41,10 +41,15 @@ func (b *Backend) resolveDoubt() {
 	}
 	was := b.doubt.Load()
 	if err := b.reopen(); err != nil {
-		b.doubt.Store(&doubt{reads: was.reads || b.db == nil, err: fmt.Errorf("%s: %w: %w", b.path, backends.ErrUnavailable, err)})
+		b.doubt.Store(&doubt{reads: was.reads || b.db == nil, err: b.notKept(err)})
 		return
 	}
 	b.doubt.Store(nil)
+}
+
+func (b *Backend) notKept(cause error) error {
+	return fmt.Errorf("%s: %w: the disk did not keep what was written; changes go on when the file can be written and read anew: %w",
+		b.path, backends.ErrUnavailable, cause)
 }
 
 // reopen writes the pointers to the last state again and has them synchronized, opens
