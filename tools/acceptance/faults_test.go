@@ -104,7 +104,13 @@ func serveBroken(t *testing.T) served {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(rest.New(rest.Config{Vault: v, Registry: prometheus.NewRegistry(), Logger: logger}))
-	t.Cleanup(server.Close)
+	t.Cleanup(func() {
+		server.Close()
+		s.storage.fail(nil, nil)
+		if err := v.Close(context.Background()); err != nil {
+			t.Error("the vault after its storage has come back:", err)
+		}
+	})
 	s.Client = sidecar.NewClient(t, server.URL, made.Admin.Secret.Reveal(), recorder)
 	return s
 }
