@@ -227,17 +227,8 @@ func testAuditPages(t *testing.T, on *sidecar.Binary) {
 		c.Put(slot("slack", "staging"), value(v))
 	}
 	var seen []uint64
-	path := "/v1/audit?limit=2&action=set_integration_credentials&integration=slack&environment=staging&outcome=success&since=2001-01-01T00:00:00Z"
-	for cursor := ""; ; {
-		var page wire.Page[wire.AuditEntry]
-		c.Get(path + cursor).Wants(http.StatusOK).Into(&page)
-		for _, e := range page.Data {
-			seen = append(seen, e.Seq)
-		}
-		if page.NextCursor == "" {
-			break
-		}
-		cursor = "&cursor=" + page.NextCursor
+	for e := range auditPages(c, "limit=2&action=set_integration_credentials&integration=slack&environment=staging&outcome=success&since=2001-01-01T00:00:00Z") {
+		seen = append(seen, e.Seq)
 	}
 	if len(seen) != 5 {
 		t.Fatalf("the pages have the entries %v", seen)

@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"fmt"
+	"iter"
 	"net/http"
 	"slices"
 	"sync"
@@ -45,8 +46,29 @@ func statuses(answers []*sidecar.Answer) map[int]int {
 	return count
 }
 
+// auditOf returns the audit entries of an action, newest first.
 func auditOf(c *sidecar.Client, action string) []wire.AuditEntry {
-	return sidecar.Data[[]wire.AuditEntry](c.Get("/v1/audit?limit=500&action=" + action).Wants(http.StatusOK))
+	return slices.Collect(auditPages(c, "limit=500&action="+action))
+}
+
+// auditPages yields audit entries, newest first, and asks for a page when it is
+// reached.
+func auditPages(c *sidecar.Client, query string) iter.Seq[wire.AuditEntry] {
+	return func(yield func(wire.AuditEntry) bool) {
+		for cursor := ""; ; {
+			var page wire.Page[wire.AuditEntry]
+			c.Get("/v1/audit?" + query + cursor).Wants(http.StatusOK).Into(&page)
+			for _, e := range page.Data {
+				if !yield(e) {
+					return
+				}
+			}
+			if page.NextCursor == "" {
+				return
+			}
+			cursor = "&cursor=" + page.NextCursor
+		}
+	}
 }
 
 func TestConcurrentSetsAndDeletes(t *testing.T) { onEach(t, testConcurrentSetsAndDeletes) }

@@ -127,21 +127,12 @@ func (h *history) check(c *sidecar.Client) {
 func (h *history) fresh(c *sidecar.Client) (entries []wire.AuditEntry) {
 	h.t.Helper()
 	next := h.seq
-	for cursor := ""; ; {
-		var page wire.Page[wire.AuditEntry]
-		c.Get("/v1/audit?limit=500" + cursor).Wants(http.StatusOK).Into(&page)
-		for _, e := range page.Data {
-			if e.Seq <= h.seq {
-				page.NextCursor = ""
-				break
-			}
-			next = max(next, e.Seq)
-			entries = append(entries, e)
-		}
-		if page.NextCursor == "" {
+	for e := range auditPages(c, "limit=500") {
+		if e.Seq <= h.seq {
 			break
 		}
-		cursor = "&cursor=" + page.NextCursor
+		next = max(next, e.Seq)
+		entries = append(entries, e)
 	}
 	h.seq = next
 	slices.Reverse(entries)

@@ -16,7 +16,6 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/sidevault/sidevault/api/wire"
 	"github.com/sidevault/sidevault/tools/acceptance/sidecar"
 )
 
@@ -283,13 +282,7 @@ func (l *leaks) searchOutputs() {
 	l.wants("metrics", l.client("").Get("/metrics"), http.StatusOK)
 	l.wants("contract", l.client("").Get("/openapi.yaml"), http.StatusOK)
 	l.wants("health", l.client("").Get("/readyz"), http.StatusOK)
-	for cursor := ""; ; {
-		var page wire.Page[wire.AuditEntry]
-		l.admin().Get("/v1/audit?limit=500" + cursor).Into(&page)
-		if page.NextCursor == "" {
-			break
-		}
-		cursor = "&cursor=" + page.NextCursor
+	for range auditPages(l.admin(), "limit=500") { // the client's transport searches what comes
 	}
 	l.searchFiles(l.s.Dir)
 	l.searchProcess("the sidecar", l.s.PID())

@@ -143,26 +143,17 @@ func wantsGapless(t *testing.T, c *sidecar.Client, after uint64, sets int) {
 		t.Error("the audit log's chain is broken")
 	}
 	next, found := uint64(0), 0
-	for cursor := ""; ; {
-		var page wire.Page[wire.AuditEntry]
-		c.Get("/v1/audit?limit=500" + cursor).Wants(http.StatusOK).Into(&page)
-		for _, e := range page.Data {
-			if e.Seq <= after {
-				page.NextCursor = ""
-				break
-			}
-			if next != 0 && e.Seq != next {
-				t.Fatalf("entry %d is followed by %d", e.Seq, next+1)
-			}
-			next = e.Seq - 1
-			if e.Action == "set_integration_credentials" && e.TargetID == "sftp" {
-				found++
-			}
-		}
-		if page.NextCursor == "" {
+	for e := range auditPages(c, "limit=500") {
+		if e.Seq <= after {
 			break
 		}
-		cursor = "&cursor=" + page.NextCursor
+		if next != 0 && e.Seq != next {
+			t.Fatalf("entry %d is followed by %d", e.Seq, next+1)
+		}
+		next = e.Seq - 1
+		if e.Action == "set_integration_credentials" && e.TargetID == "sftp" {
+			found++
+		}
 	}
 	if next != after || found != sets {
 		t.Errorf("the log ends before entry %d, and has %d sets of %d", next+1, found, sets)
