@@ -60,6 +60,8 @@ func newHostile(t *testing.T) *hostile {
 	must(err)
 	h.deleted = removed.Credential.ID
 	f.set("sftp", "development", "one")
+	f.set("sftp", "", "one")
+	f.set("sftp", "preview", "one")
 	f.set("salesforce", "production", "one")
 	f.set("salesforce", "production", "two")
 	f.syncOf("production", vault.SyncDone)
@@ -243,8 +245,8 @@ func (h *hostile) use(t *testing.T, v *vault.Vault, what string) (told int) {
 	_, err = v.Keys(ctx, c)
 	try("Keys", err)
 	deleted := h.slot("sftp", "staging")
-	slots := []vault.Slot{h.slot("salesforce", "production"), h.slot("salesforce", "staging"), h.slot("sftp", "development"), deleted}
-	ids := []vault.ID{h.deleted, h.idOf("salesforce", "production"), h.idOf("salesforce", "staging"), h.idOf("sftp", "development")}
+	slots := []vault.Slot{h.slot("salesforce", "production"), h.slot("salesforce", "staging"), h.slot("sftp", "development"), h.slot("sftp", "preview"), h.slot("sftp", ""), deleted}
+	ids := []vault.ID{h.deleted, h.idOf("salesforce", "production"), h.idOf("salesforce", "staging"), h.idOf("sftp", "development"), h.idOf("sftp", "preview"), h.idOf("sftp", "@shared")}
 	for _, id := range ids { // before a read adds to it
 		_, err = v.Usage(ctx, c, vault.Address{ID: id})
 		try("Usage", err)
