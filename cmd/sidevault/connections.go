@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	ordered "container/list"
 	"crypto/tls"
 	"io"
 	"net"
@@ -42,19 +41,18 @@ type connections struct {
 
 	farewells atomic.Int64
 
-	mu   sync.Mutex
-	open map[net.Conn]*connection
-	idle *ordered.List // of those between requests, the longest first
+	mu   sync.Mutex // held by who adds or removes
+	held atomic.Int64
+	open sync.Map // of *connection, by net.Conn
 }
 
 type connection struct {
-	conn  net.Conn
-	since time.Time        // it has been idle
-	place *ordered.Element // nil: it is not idle
+	// since is when it became idle, in nanoseconds of Unix time; 0: it is not.
+	since atomic.Int64
 }
 
 func newConnections(limit int, registry prometheus.Registerer) *connections {
-	c := &connections{limit: limit, open: map[net.Conn]*connection{}, idle: ordered.New(), refused: prometheus.NewCounter(prometheus.CounterOpts{
+	c := &connections{limit: limit, refused: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "sidevault_connections_refused_total", Help: "Connections that were refused or closed because there were too many.",
 	})}
 	registry.MustRegister(c.refused, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -63,11 +61,7 @@ func newConnections(limit int, registry prometheus.Registerer) *connections {
 	return c
 }
 
-func (c *connections) count() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.open)
-}
+func (c *connections) count() int { return int(c.held.Load()) }
 
 // around returns the listener with its connections counted.
 func (c *connections) around(l net.Listener, encrypted bool) net.Listener {
@@ -101,26 +95,41 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 func (c *connections) admit(conn net.Conn, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.open) >= c.limit && !c.makeRoom(now) {
+	if c.count() >= c.limit && !c.makeRoom(now) {
 		return false
 	}
-	held := &connection{conn: conn, since: now}
-	held.place = c.idle.PushBack(held)
-	c.open[conn] = held
+	held := &connection{}
+	held.since.Store(now.UnixNano())
+	c.open.Store(conn, held)
+	c.held.Add(1)
 	return true
 }
 
+// makeRoom closes the connection that has been idle longest, if that is long enough. It
+// looks at all of them, so that requests, of which there are more, need only note when
+// they end.
 func (c *connections) makeRoom(now time.Time) bool {
-	longest := c.idle.Front()
-	if longest == nil || now.Sub(longest.Value.(*connection).since) < restless {
+	var longest net.Conn
+	least := now.Add(-restless).UnixNano()
+	c.open.Range(func(conn, held any) bool {
+		if since := held.(*connection).since.Load(); since != 0 && since <= least {
+			longest, least = conn.(net.Conn), since
+		}
+		return true
+	})
+	if longest == nil {
 		return false
 	}
-	held := longest.Value.(*connection)
-	c.idle.Remove(longest)
-	delete(c.open, held.conn)
-	held.conn.Close()
+	c.remove(longest)
+	longest.Close()
 	c.refused.Inc()
 	return true
+}
+
+func (c *connections) remove(conn net.Conn) {
+	if _, open := c.open.LoadAndDelete(conn); open {
+		c.held.Add(-1)
+	}
 }
 
 // changed is the ConnState of an [http.Server].
@@ -128,22 +137,17 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	if encrypted, ok := conn.(*tls.Conn); ok {
 		conn = encrypted.NetConn()
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	held, ok := c.open[conn]
-	if !ok || state == http.StateNew {
-		return
-	}
-	if held.place != nil {
-		c.idle.Remove(held.place)
-		held.place = nil
-	}
 	switch state {
-	case http.StateIdle:
-		held.since = time.Now()
-		held.place = c.idle.PushBack(held)
+	case http.StateIdle, http.StateActive:
+		if held, ok := c.open.Load(conn); ok {
+			since := int64(0)
+			if state == http.StateIdle {
+				since = time.Now().UnixNano()
+			}
+			held.(*connection).since.Store(since)
+		}
 	case http.StateClosed, http.StateHijacked:
-		delete(c.open, conn)
+		c.remove(conn)
 	}
 }
 
