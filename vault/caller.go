@@ -115,15 +115,23 @@ type attempt struct {
 
 // begin opens an attempt at action on an integration's slot.
 func (v *Vault) begin(c Caller, action string, slot Slot) *attempt {
-	a := v.beginOn(c, action, targetIntegration, slot.Integration)
-	a.entry.Environment = v.envs.Ptr(slot.Scope)
-	a.entry.Name = slot.Name
-	return a
+	return &attempt{v: v, caller: c, entry: v.entryOn(&c, action, slot)}
 }
 
 // beginOn opens an attempt at action on anything else.
 func (v *Vault) beginOn(c Caller, action, targetType, targetID string) *attempt {
-	return &attempt{v: v, caller: c, entry: auditBody{
+	return &attempt{v: v, caller: c, entry: newEntry(&c, action, targetType, targetID)}
+}
+
+// entryOn is the beginning of an audit entry on an integration's slot.
+func (v *Vault) entryOn(c *Caller, action string, slot Slot) auditBody {
+	entry := newEntry(c, action, targetIntegration, slot.Integration)
+	entry.Environment, entry.Name = v.envs.Ptr(slot.Scope), slot.Name
+	return entry
+}
+
+func newEntry(c *Caller, action, targetType, targetID string) auditBody {
+	return auditBody{
 		Action:     action,
 		Actor:      c.Actor,
 		Org:        c.Org.Slug,
@@ -133,7 +141,7 @@ func (v *Vault) beginOn(c Caller, action, targetType, targetID string) *attempt 
 		Source:     c.Origin.Source,
 		TargetID:   targetID,
 		TargetType: targetType,
-	}}
+	}
 }
 
 // close records a failed attempt; a successful one was recorded by the commit

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"time"
+	"unique"
 
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/envs"
@@ -116,21 +117,32 @@ func (c Credential) doc() credentialDoc {
 	return d
 }
 
+// credential is made to be kept: what many have in common, they share.
 func (d credentialDoc) credential(at backends.Revision) Credential {
 	c := Credential{
-		ID: d.ID, Slot: slotDoc{d.Integration, d.Environment, d.Name}.slot(),
-		AuthType: d.AuthType, Status: d.Status, Labels: d.Labels, Version: d.Version,
-		CreatedAt: d.CreatedAt, CreatedBy: d.CreatedBy, UpdatedAt: d.UpdatedAt, UpdatedBy: d.UpdatedBy,
+		ID: d.ID, Slot: slotDoc{d.Integration, d.Environment, d.Name}.slot().shared(),
+		AuthType: common(d.AuthType), Status: common(d.Status), Labels: d.Labels, Version: d.Version,
+		CreatedAt: d.CreatedAt, CreatedBy: d.CreatedBy.shared(), UpdatedAt: d.UpdatedAt, UpdatedBy: d.UpdatedBy.shared(),
 		ExpiresAt: d.ExpiresAt, DeletedAt: d.DeletedAt, Revision: at,
 	}
 	if d.DeletedBy != nil {
-		c.DeletedBy = *d.DeletedBy
+		c.DeletedBy = d.DeletedBy.shared()
 	}
-	for _, v := range d.Versions {
-		c.Versions = append(c.Versions, Version(v))
+	c.Versions = make([]Version, len(d.Versions))
+	for i, v := range d.Versions {
+		c.Versions[i] = Version{Number: v.Number, At: v.At, By: v.By.shared()}
 	}
 	return c
 }
+
+// common returns the one copy in memory of a text that many have.
+func common[T ~string](text T) T { return unique.Make(text).Value() }
+
+func (s Slot) shared() Slot {
+	return Slot{Integration: common(s.Integration), Scope: common(s.Scope), Name: common(s.Name)}
+}
+
+func (a Actor) shared() Actor { return unique.Make(a).Value() }
 
 func (d slotDoc) slot() Slot {
 	s := Slot{Integration: d.Integration, Name: d.Name}

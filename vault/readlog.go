@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"hash/maphash"
@@ -8,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/envs"
@@ -26,16 +28,22 @@ const (
 
 const (
 	flushInterval = time.Second
+	// flushTurns is how many parts of what was counted are flushed one after the other in
+	// an interval, so that requests at no moment wait for all of it.
+	flushTurns = 8
 	// graceWithoutAudit is how long reads go on while their counts cannot be
 	// written, unless storage is away and Options.ReadGrace says longer.
 	graceWithoutAudit = 10 * time.Second
 	// maxPendingReads bounds how many different reads are counted; the reader of one
 	// more flushes first, and is refused when that fails.
-	maxPendingReads = 20_000
+	maxPendingReads = 40_000
 	// flushers is how many commits of a flush are under way at once, so that they share
 	// the disk's work.
 	flushers = 32
 )
+
+// shards is how many locks share the counts.
+const shards = 32
 
 // readLog brings reads into the audit log. A read finds its count in one of several
 // shards, each with a lock of its own, and raises it. Every second a flush takes what was
@@ -52,9 +60,9 @@ type readLog struct {
 	ctx    context.Context // of the flushes at intervals
 	cancel context.CancelFunc
 
-	seed   maphash.Seed
-	shards [32]readShard
-	counts atomic.Int64 // in all shards
+	seed    maphash.Seed
+	shards  [shards]readShard
+	pending atomic.Int64 // different reads: counted in the shards, or being written
 
 	failed atomic.Pointer[time.Time] // since when flushing fails; nil while it works
 
@@ -67,33 +75,34 @@ type readShard struct {
 	counts map[readKey]*readCount
 }
 
-// readKey is what reads that are counted together have in common.
+// reader is who reads, and from where. Few readers read much: one is kept once.
+type reader struct {
+	org    Org
+	actor  Actor
+	origin Origin // of its host, and of no request
+}
+
+// readKey is what reads that are counted together have in common. There is one for each
+// credential in use, so it is small.
 type readKey struct {
-	org                                                string // its UUID
-	actor, kind, credential, name, source, peer, realm string
-	environment, from                                  envs.Scope
-	version                                            uint64
+	reader     unique.Handle[reader]
+	slot       Slot // that was asked for
+	from       envs.Scope
+	credential string
+	version    uint64
 }
 
-// readCount is how often something was read since it was last written. Its shard's
-// lock guards it, but for the key.
+// readCount is how often something was read since it was last written.
 type readCount struct {
-	readKey
-	entry *auditBody // of one of these reads; nobody changes it
-	reads
-}
-
-type reads struct {
-	count       int
-	since, last time.Time
+	reads       int
+	first, last int64  // in milliseconds of Unix time
 	requestID   string // of the first
 }
 
-// takenReads are counted reads that a flush has taken out of their count.
+// takenReads are counted reads that a flush has taken.
 type takenReads struct {
-	*readCount
-	entry *auditBody
-	reads
+	readKey
+	readCount
 }
 
 func newReadLog(v *Vault, mode ReadAudit, grace time.Duration) *readLog {
@@ -102,7 +111,7 @@ func newReadLog(v *Vault, mode ReadAudit, grace time.Duration) *readLog {
 		l.shards[i].counts = map[readKey]*readCount{}
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
-	l.usage = readUsage{v: v, pending: map[usageKey]*usageCount{}}
+	l.usage = readUsage{v: v, pending: map[usageKey]usageCount{}}
 	go l.run()
 	return l
 }
@@ -110,47 +119,56 @@ func newReadLog(v *Vault, mode ReadAudit, grace time.Duration) *readLog {
 // run flushes at intervals until close.
 func (l *readLog) run() {
 	defer close(l.done)
-	tick := time.NewTicker(flushInterval)
+	tick := time.NewTicker(flushInterval / flushTurns)
 	defer tick.Stop()
+	const turn = shards / flushTurns
 	failed := false
-	for {
+	for next := 0; ; next = (next + turn) % shards {
 		select {
 		case <-l.stop:
 			return
 		case <-tick.C:
-			failed = l.report(failed, l.flush(l.ctx))
+			err := l.flushAnd(l.ctx, l.shards[next:next+turn], l.usage.step)
+			failed = l.report(failed, err)
 		}
 	}
 }
 
-// report logs that flushing began to fail, or works again; each once.
+// report logs that flushing began to fail, or works again; each once. It reports whether
+// it fails.
 func (l *readLog) report(failed bool, err error) bool {
+	fails := l.failed.Load() != nil
 	switch {
 	case err != nil && !failed:
 		l.v.log.Error("reads could not be recorded in the audit log; they are kept and tried every second", "err", err)
-	case err == nil && failed:
+	case failed && !fails:
 		l.v.log.Info("reads are recorded in the audit log again")
 	}
-	return err != nil
+	return fails
 }
 
-// record takes one successful read of what was found in a scope. When it returns nil
-// the read is in the audit log, or counted to be there within a second.
-func (l *readLog) record(ctx context.Context, c *Caller, entry *auditBody, asked Slot, from envs.Scope) error {
+// record takes one successful read of a slot, of what was found for it. When it returns
+// nil the read is in the audit log, or counted to be there within a second.
+func (l *readLog) record(ctx context.Context, c *Caller, entry *auditBody, asked, found Slot) error {
 	if l.mode == ReadsEach {
 		body := *entry
-		body.Outcome, body.read = OutcomeSuccess, &readNote{from: from}
+		body.Outcome, body.read = OutcomeSuccess, &readNote{from: found.Scope}
 		if err := l.v.appendEntries(ctx, body); err != nil {
 			return storageError(err)
 		}
 	} else if err := l.failing(); err != nil {
 		return err
 	}
+	origin := c.Origin
+	origin.Peer, origin.RequestID = host(origin.Peer), ""
 	key := readKey{
-		org: c.Org.ID, actor: entry.Actor.ID, kind: entry.Actor.Kind, credential: entry.CredentialID, version: entry.Version, name: entry.Name,
-		environment: asked.Scope, from: from, source: entry.Source, peer: host(entry.Peer), realm: entry.Realm,
+		reader: unique.Make(reader{org: c.Org, actor: c.Actor, origin: origin}), slot: found, from: found.Scope,
+		credential: entry.CredentialID, version: entry.Version,
 	}
-	for !l.add(key, entry) {
+	if asked.Scope != found.Scope {
+		key.slot.Scope = asked.Scope // the texts of found are kept in any case
+	}
+	for !l.add(key, c.Origin.RequestID) {
 		if l.failed.Load() != nil {
 			return errorf(BackendUnavailable, "Reads are refused because they cannot be recorded").
 				detailed("%d different ones wait for the audit log to be writable", maxPendingReads)
@@ -181,28 +199,21 @@ func (l *readLog) failing() error {
 }
 
 // add counts a read, unless it is a new one and there is no room for more.
-func (l *readLog) add(key readKey, entry *auditBody) bool {
-	now := l.v.now()
+func (l *readLog) add(key readKey, requestID string) bool {
+	now := l.v.clock().UnixMilli()
 	s := l.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.counts[key]
 	if c == nil {
-		if l.counts.Load() >= maxPendingReads {
+		if l.pending.Load() >= maxPendingReads {
 			return false
 		}
-		l.counts.Add(1)
-		c = &readCount{readKey: key}
+		l.pending.Add(1)
+		c = &readCount{first: now, requestID: requestID}
 		s.counts[key] = c
 	}
-	if c.entry == nil || c.entry.Actor != entry.Actor {
-		kept := *entry
-		c.entry = &kept
-	}
-	if c.count == 0 {
-		c.since, c.requestID = now, entry.RequestID
-	}
-	c.count++
+	c.reads++
 	c.last = now
 	return true
 }
@@ -211,25 +222,19 @@ func (l *readLog) shard(key readKey) *readShard {
 	return &l.shards[maphash.String(l.seed, key.credential)%uint64(len(l.shards))]
 }
 
-// take returns what was counted, and begins anew. What was not read since the last time
-// is forgotten.
-func (l *readLog) take() []takenReads {
-	taken := make([]takenReads, 0, l.counts.Load())
-	for i := range l.shards {
-		s := &l.shards[i]
+// take takes what was counted in some of the shards.
+func take(from []readShard) (taken []takenReads) {
+	for i := range from {
+		s := &from[i]
 		s.mu.Lock()
+		taken = slices.Grow(taken, len(s.counts))
 		for key, c := range s.counts {
-			if c.count == 0 {
-				delete(s.counts, key)
-				l.counts.Add(-1)
-				continue
-			}
-			taken = append(taken, takenReads{c, c.entry, c.reads})
-			c.reads = reads{}
+			taken = append(taken, takenReads{key, *c})
 		}
+		clear(s.counts) // whose room is needed again
 		s.mu.Unlock()
 	}
-	slices.SortFunc(taken, func(a, b takenReads) int { return a.since.Compare(b.since) })
+	slices.SortFunc(taken, func(a, b takenReads) int { return cmp.Compare(a.first, b.first) })
 	return taken
 }
 
@@ -238,37 +243,41 @@ func (l *readLog) putBack(unwritten []takenReads) {
 	for _, t := range unwritten {
 		s := l.shard(t.readKey)
 		s.mu.Lock()
-		if c := t.readCount; c.count > 0 {
-			t.count += c.count
-			t.last = c.last
+		if more := s.counts[t.readKey]; more != nil {
+			l.pending.Add(-1)
+			t.reads += more.reads
+			t.last = more.last
 		}
-		t.readCount.reads = t.reads
+		s.counts[t.readKey] = &t.readCount
 		s.mu.Unlock()
 	}
 }
 
-// flush writes the entries of what is pending, and usage as far as its turn has come.
+// flush writes the entries of all that is pending, and usage as far as its turn has come.
 // What cannot be written stays pending.
-func (l *readLog) flush(ctx context.Context) error { return l.flushAnd(ctx, l.usage.step) }
+func (l *readLog) flush(ctx context.Context) error {
+	return l.flushAnd(ctx, l.shards[:], l.usage.step)
+}
 
 // settle is flush with all of the usage of one credential.
 func (l *readLog) settle(ctx context.Context, org Org, id ID) error {
-	return l.flushAnd(ctx, func(ctx context.Context) error { return l.usage.settle(ctx, org.ID, string(id)) })
+	return l.flushAnd(ctx, l.shards[:], func(ctx context.Context) error { return l.usage.settle(ctx, org.ID, string(id)) })
 }
 
-func (l *readLog) flushAnd(ctx context.Context, usage func(context.Context) error) error {
+func (l *readLog) flushAnd(ctx context.Context, from []readShard, usage func(context.Context) error) error {
 	l.flushing.Lock()
 	defer l.flushing.Unlock()
-	written, err := l.write(ctx, l.take())
+	written, err := l.write(ctx, take(from))
 	l.usage.add(written)
 	if err == nil {
 		err = usage(ctx)
 	}
-	if err == nil {
-		l.failed.Store(nil)
-	} else {
+	switch {
+	case err != nil:
 		now := l.v.clock()
 		l.failed.CompareAndSwap(nil, &now)
+	case len(written) > 0 || l.pending.Load() == 0: // else there was nothing to try it with
+		l.failed.Store(nil)
 	}
 	return err
 }
@@ -276,6 +285,7 @@ func (l *readLog) flushAnd(ctx context.Context, usage func(context.Context) erro
 // write commits the entries of what was taken, many commits at a time, and returns
 // those whose entries are in the log. The others are pending again.
 func (l *readLog) write(ctx context.Context, taken []takenReads) (written []takenReads, err error) {
+	defer func() { l.pending.Add(-int64(len(written))) }()
 	if l.mode == ReadsEach {
 		return taken, nil // by each read for itself
 	}
@@ -318,7 +328,7 @@ func inParallel(n int, do func(int) error) []error {
 func (v *Vault) appendReads(ctx context.Context, counted []takenReads) error {
 	bodies := make([]auditBody, len(counted))
 	for i := range counted {
-		bodies[i] = counted[i].body()
+		bodies[i] = v.readEntry(&counted[i])
 	}
 	err := v.appendEntries(ctx, bodies...)
 	if errors.Is(err, backends.ErrUnknownOutcome) {
@@ -328,15 +338,21 @@ func (v *Vault) appendReads(ctx context.Context, counted []takenReads) error {
 	return err
 }
 
-func (t *takenReads) body() auditBody {
-	body := *t.entry
-	body.Outcome, body.Peer, body.RequestID = OutcomeSuccess, t.peer, t.requestID
-	body.read = &readNote{from: t.from, count: t.count, since: t.since.Format(TimeFormat)}
-	if t.count > 1 {
-		body.RequestID = "" // one request's ID would stand for many
+// readEntry is the audit entry of counted reads.
+func (v *Vault) readEntry(t *takenReads) auditBody {
+	by := t.reader.Value()
+	c := Caller{Org: by.org, Actor: by.actor, Origin: by.origin}
+	if t.reads == 1 {
+		c.Origin.RequestID = t.requestID // one request's ID would stand for many
 	}
+	body := v.entryOn(&c, ActionRead, t.slot)
+	body.CredentialID, body.Version, body.Outcome = t.credential, t.version, OutcomeSuccess
+	body.read = &readNote{from: t.from, count: t.reads, since: moment(t.first).Format(TimeFormat)}
 	return body
 }
+
+// moment is a time that was kept in milliseconds.
+func moment(unixMilli int64) time.Time { return time.UnixMilli(unixMilli).UTC() }
 
 // end waits for a flush under way, and breaks it off after half of the time there is: storage
 // that is away may not answer it at all, and what is lost is still to be said.
@@ -355,7 +371,7 @@ func (l *readLog) close(ctx context.Context) error {
 	l.end(ctx)
 	var reason error
 	for {
-		err := l.flushAnd(ctx, l.usage.all)
+		err := l.flushAnd(ctx, l.shards[:], l.usage.all)
 		if err == nil || errors.Is(err, backends.ErrClosed) {
 			return err
 		}
@@ -377,7 +393,7 @@ func (l *readLog) lost(reason error) error {
 		s := &l.shards[i]
 		s.mu.Lock()
 		for _, c := range s.counts {
-			n += c.count
+			n += c.reads
 		}
 		s.mu.Unlock()
 	}

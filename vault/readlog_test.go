@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sidevault/sidevault/backends"
+	"github.com/sidevault/sidevault/envs"
 )
 
 // gone is storage that is away.
@@ -23,17 +24,21 @@ func (gone) Commit(context.Context, backends.Batch) (backends.Revision, error) {
 
 // What waits for storage is bounded, also when a client makes every read another.
 func TestPendingReadsAreBounded(t *testing.T) {
-	v := &Vault{backend: gone{}, clock: time.Now, log: slog.New(slog.DiscardHandler), stale: func() time.Duration { return time.Second }}
+	tree, err := envs.New(envs.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &Vault{backend: gone{}, envs: tree, clock: time.Now, log: slog.New(slog.DiscardHandler), stale: func() time.Duration { return time.Second }}
 	l := newReadLog(v, ReadsCoalesced, time.Hour)
 	read := func(n int) error {
-		return l.record(t.Context(), new(Caller), &auditBody{CredentialID: "c", Realm: fmt.Sprint(n)}, Slot{}, "")
+		return l.record(t.Context(), &Caller{Origin: Origin{Realm: fmt.Sprint(n)}}, &auditBody{CredentialID: "c"}, Slot{}, Slot{})
 	}
 	for n := range 3 * maxPendingReads {
 		err := read(n)
 		if (err == nil) != (n < maxPendingReads) || err != nil && KindOf(err) != BackendUnavailable {
 			t.Fatalf("the read number %d of as many callers: %v", n+1, err)
 		}
-		if n%1000 == 0 {
+		if n%(maxPendingReads/4) == 0 {
 			l.flush(t.Context())
 		}
 	}

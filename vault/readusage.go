@@ -5,7 +5,7 @@ import (
 	"errors"
 	"net/url"
 	"slices"
-	"time"
+	"unique"
 
 	"github.com/sidevault/sidevault/backends"
 )
@@ -14,8 +14,8 @@ import (
 // document is rewritten for a number in it, and with very many in use that costs more
 // than the reads.
 const (
-	usageStep  = 240
-	usageShare = 30
+	usageStep  = 240 / flushTurns
+	usageShare = 30 * flushTurns
 )
 
 // readUsage brings reads that are in the audit log into the usage documents. Where few
@@ -24,74 +24,86 @@ const (
 // read log's flushing guards it.
 type readUsage struct {
 	v       *Vault
-	pending map[usageKey]*usageCount
+	pending map[usageKey]usageCount
 	queue   []usageKey // of what is pending, longest first
 }
 
 // usageKey is whose reads of what a usage document counts.
-type usageKey struct{ org, credential, kind, actor string }
+type usageKey struct {
+	consumer   unique.Handle[consumer]
+	credential string
+}
+
+type consumer struct{ org, kind, actor string }
 
 func (k usageKey) path() string {
-	return usagePrefix(k.org, k.credential) + url.PathEscape(Actor{ID: k.actor, Kind: k.kind}.key())
+	c := k.consumer.Value()
+	return usagePrefix(c.org, k.credential) + url.PathEscape(Actor{ID: c.actor, Kind: c.kind}.key())
 }
 
 type usageCount struct {
-	usageKey
-	actor       Actor
+	reader      unique.Handle[reader] // that read last
 	reads       int
-	first, last time.Time
+	first, last int64 // in milliseconds of Unix time
 }
 
 // add counts reads to be written.
 func (u *readUsage) add(taken []takenReads) {
 	for i := range taken {
 		r := &taken[i]
-		key := usageKey{org: r.org, credential: r.credential, kind: r.kind, actor: r.actor}
-		u.count(&usageCount{usageKey: key, actor: r.entry.Actor, reads: r.count, first: r.since, last: r.last})
-	}
-}
-
-func (u *readUsage) count(more *usageCount) {
-	c := u.pending[more.usageKey]
-	if c == nil {
-		u.pending[more.usageKey] = more
-		u.queue = append(u.queue, more.usageKey)
-		return
-	}
-	c.reads += more.reads
-	if more.first.Before(c.first) {
-		c.first = more.first
-	}
-	if more.last.After(c.last) {
-		c.last, c.actor = more.last, more.actor
+		by := r.reader.Value()
+		key := usageKey{unique.Make(consumer{org: by.org.ID, kind: by.actor.Kind, actor: by.actor.ID}), r.credential}
+		c, known := u.pending[key]
+		if !known {
+			u.queue = append(u.queue, key)
+			c.first = r.first
+		}
+		c.reads += r.reads
+		c.first = min(c.first, r.first)
+		if r.last >= c.last {
+			c.last, c.reader = r.last, r.reader
+		}
+		u.pending[key] = c
 	}
 }
 
 // step writes those that have waited longest.
 func (u *readUsage) step(ctx context.Context) error {
 	n := len(u.queue)
-	return u.write(ctx, u.queue[:min(n, max(usageStep, n/usageShare, n-maxPendingReads))])
+	return u.writeFirst(ctx, min(n, max(usageStep, n/usageShare, n-maxPendingReads)))
+}
+
+// all writes all that is pending.
+func (u *readUsage) all(ctx context.Context) error { return u.writeFirst(ctx, len(u.queue)) }
+
+func (u *readUsage) writeFirst(ctx context.Context, n int) error {
+	first := u.queue[:n]
+	u.queue = u.queue[n:]
+	return u.write(ctx, first)
 }
 
 // settle writes what is pending of one credential.
 func (u *readUsage) settle(ctx context.Context, org, credential string) error {
-	other := func(k usageKey) bool { return k.org != org || k.credential != credential }
-	return u.write(ctx, slices.DeleteFunc(slices.Clone(u.queue), other))
+	var its, others []usageKey
+	for _, k := range u.queue {
+		if k.credential == credential && k.consumer.Value().org == org {
+			its = append(its, k)
+		} else {
+			others = append(others, k)
+		}
+	}
+	u.queue = others
+	return u.write(ctx, its)
 }
 
-// all writes all that is pending.
-func (u *readUsage) all(ctx context.Context) error { return u.write(ctx, u.queue) }
-
-// write commits some of what is pending, many commits at a time. What cannot be
-// written stays pending.
-func (u *readUsage) write(ctx context.Context, keys []usageKey) (err error) {
-	if len(keys) == 0 {
-		return nil
-	}
-	chunks := slices.Collect(slices.Chunk(keys, backends.MaxChanges))
+// write commits what was taken from the queue, many commits at a time. What cannot be
+// written is queued again.
+func (u *readUsage) write(ctx context.Context, taken []usageKey) (err error) {
+	chunks := slices.Collect(slices.Chunk(taken, backends.MaxChanges))
 	errs := inParallel(len(chunks), func(i int) error { return u.commit(ctx, chunks[i]) })
 	for i, chunk := range chunks {
 		if errs[i] != nil {
+			u.queue = append(u.queue, chunk...)
 			err = errs[i]
 			continue
 		}
@@ -99,7 +111,6 @@ func (u *readUsage) write(ctx context.Context, keys []usageKey) (err error) {
 			delete(u.pending, key)
 		}
 	}
-	u.queue = slices.DeleteFunc(slices.Clone(u.queue), func(k usageKey) bool { return u.pending[k] == nil })
 	return err
 }
 
@@ -136,7 +147,7 @@ func (u *readUsage) changes(ctx context.Context, keys []usageKey) ([]backends.Ch
 		if err != nil && !errors.Is(err, backends.ErrNotFound) {
 			return nil, err
 		}
-		d.add(c.actor, c.reads, c.first, c.last)
+		d.add(c.reader.Value().actor, c.reads, moment(c.first), moment(c.last))
 		put, err := u.v.put(path, at, d)
 		if err != nil {
 			return nil, err

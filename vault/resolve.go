@@ -77,7 +77,7 @@ func (v *Vault) Resolve(ctx context.Context, c Caller, slot Slot, o ResolveOptio
 	if resolved, err = a.resolve(ctx, slot, o); err != nil {
 		return Resolved{}, err
 	}
-	if err := v.reads.record(ctx, &a.caller, &a.entry, slot, resolved.From); err != nil {
+	if err := v.reads.record(ctx, &a.caller, &a.entry, slot, resolved.Credential.Slot); err != nil {
 		resolved.Secret.Clear()
 		return Resolved{}, err
 	}
