@@ -8,7 +8,7 @@ import bolt "go.etcd.io/bbolt"
 // counted. Beyond mostMapped the mapping is let go of: the pages stay in the system's
 // cache, from where the next read maps them again.
 const (
-	mostMapped = 16 << 20
+	mostMapped = 8 << 20
 	perFault   = 16 // items that lie side by side within 64 KiB
 
 	// lookAfter is how many places are read between two looks at what is mapped.
