@@ -48,13 +48,15 @@ type sidecar struct {
 	socket  string        // path of the Unix socket
 	took    time.Duration // from its start to its first answer
 	log     *tail
-	ended   chan error
+
+	cacheSize float64 // in MiB
+	ended     chan error
 }
 
 // serve starts a sidecar on a free loopback port and on a Unix socket, and returns
 // when it has answered once.
 func (v *store) serve(ctx context.Context, program string, args ...string) (*sidecar, error) {
-	s := &sidecar{socket: filepath.Join(v.dir, "sidevault.sock"), log: new(tail), ended: make(chan error, 1)}
+	s := &sidecar{socket: filepath.Join(v.dir, "sidevault.sock"), log: new(tail), ended: make(chan error, 1), cacheSize: v.cacheSize()}
 	line := append([]string{"serve", "--data-dir", v.data(), "--listen", "127.0.0.1:0,unix://" + s.socket, "--environments", environments}, args...)
 	s.cmd = exec.Command(program, append(line, v.storageArgs()...)...)
 	s.cmd.Env = []string{"HOME=" + v.dir, "PATH=" + os.Getenv("PATH")}

@@ -53,6 +53,14 @@ func (v *store) storageArgs() []string {
 	return []string{"--backend-file", v.urlFile()}
 }
 
+// cacheSize is the default of cache-size, in MiB.
+func (v *store) cacheSize() float64 {
+	if v.url == "" {
+		return 32
+	}
+	return 96
+}
+
 // newStore makes a vault.
 func newStore(ctx context.Context, dir, program, url string) (*store, error) {
 	v := &store{dir: dir, url: url, program: program}
