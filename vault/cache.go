@@ -32,6 +32,8 @@ type records struct {
 	aead  cipher.AEAD
 	nonce atomic.Uint64 // counts, so that none is used twice under the key
 	cache *otter.Cache[recordID, []byte]
+	// decryptions counts the records that were not here.
+	decryptions atomic.Uint64
 }
 
 type recordID struct {

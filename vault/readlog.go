@@ -64,7 +64,9 @@ type readLog struct {
 	shards  [shards]readShard
 	pending atomic.Int64 // different reads: counted in the shards, or being written
 
-	failed atomic.Pointer[time.Time] // since when flushing fails; nil while it works
+	failed   atomic.Pointer[time.Time] // since when flushing fails; nil while it works
+	failures atomic.Uint64             // flushes that failed
+	underWay atomic.Pointer[waiting]   // what a flush has taken and not yet written
 
 	flushing sync.Mutex // one flush at a time
 	usage    readUsage
@@ -267,7 +269,10 @@ func (l *readLog) settle(ctx context.Context, org Org, id ID) error {
 func (l *readLog) flushAnd(ctx context.Context, from []readShard, usage func(context.Context) error) error {
 	l.flushing.Lock()
 	defer l.flushing.Unlock()
-	written, err := l.write(ctx, take(from))
+	taken := take(from)
+	l.underWay.Store(waitingOf(taken))
+	written, err := l.write(ctx, taken)
+	l.underWay.Store(nil)
 	l.usage.add(written)
 	if err == nil {
 		err = usage(ctx)
@@ -276,6 +281,7 @@ func (l *readLog) flushAnd(ctx context.Context, from []readShard, usage func(con
 	case err != nil:
 		now := l.v.clock()
 		l.failed.CompareAndSwap(nil, &now)
+		l.failures.Add(1)
 	case len(written) > 0 || l.pending.Load() == 0: // else there was nothing to try it with
 		l.failed.Store(nil)
 	}

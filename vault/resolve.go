@@ -82,6 +82,7 @@ func (v *Vault) Resolve(ctx context.Context, c Caller, slot Slot, o ResolveOptio
 		return Resolved{}, err
 	}
 	v.count(ActionRead, OutcomeSuccess)
+	v.resolved.count(slot.Scope, resolved.From)
 	return resolved, nil
 }
 
@@ -174,6 +175,7 @@ func (v *Vault) openVersion(ctx context.Context, to []byte, org Org, c *Credenti
 	if opened, ok := v.records.get(to, id); ok {
 		return opened, nil
 	}
+	v.records.decryptions.Add(1)
 	_, fields, err := v.openStored(ctx, c.Slot.Scope, recordKey(org, c.ID, version), c.Slot.place(org, c.ID, version))
 	if err != nil {
 		return nil, err

@@ -109,6 +109,7 @@ type Vault struct {
 	metrics    Metrics
 	header     headerDoc
 	records    *records
+	resolved   resolves
 	plugins    Plugins
 	courier    *courier // nil when there are no plugins
 	stale      func() time.Duration
@@ -191,8 +192,8 @@ func (v *Vault) ID() string { return v.header.ID }
 // Ready returns why the vault cannot serve at the moment, or nil: also while storage
 // is away, as long as reads of what is kept go on. Then Stale is not 0.
 func (v *Vault) Ready(ctx context.Context) error {
-	if _, err := v.backend.Head(ctx); err != nil && !v.servesStale() {
-		return storageError(err)
+	if err := v.StorageReady(ctx); err != nil && !v.servesStale() {
+		return err
 	}
 	return v.reads.failing()
 }

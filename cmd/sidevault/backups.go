@@ -114,6 +114,8 @@ func startBackups(plan backupPlan, v *vault.Vault, log *slog.Logger, registry pr
 		}),
 		total: counter("sidevault_backups_total", "Scheduled backups, by outcome: ok or failed.", "outcome"),
 	}
+	b.total.WithLabelValues("ok")
+	b.total.WithLabelValues("failed")
 	files, err := b.files()
 	if err != nil {
 		return nil, failf(exitError, "backup.dir").because(err).hinted("name a directory that the sidecar can write to")

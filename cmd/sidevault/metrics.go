@@ -1,6 +1,7 @@
 package main
 
 import (
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,8 +25,8 @@ type vaultMetrics struct {
 func newMetrics() (*prometheus.Registry, vaultMetrics, pluginMetrics) {
 	m, p := newVaultMetrics(), newPluginMetrics()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "sidevault_build_info", Help: "1, with the version.",
-		ConstLabels: prometheus.Labels{"version": version()},
+		Name: "sidevault_build_info", Help: "1, with the version, and that of Go.",
+		ConstLabels: prometheus.Labels{"version": version(), "goversion": runtime.Version()},
 	})
 	build.Set(1)
 	registry := prometheus.NewRegistry()
@@ -77,11 +78,10 @@ func (m vaultMetrics) Synced(plugin string, ok bool) {
 
 func (m vaultMetrics) SyncsPending(plugin string, n int, oldest time.Time) {
 	m.pending.WithLabelValues(plugin).Set(float64(n))
-	from := 0.0
-	if n > 0 && !oldest.IsZero() {
-		from = float64(oldest.UnixMilli()) / 1000
+	if n == 0 {
+		oldest = time.Time{}
 	}
-	m.pendingFrom.WithLabelValues(plugin).Set(from)
+	m.pendingFrom.WithLabelValues(plugin).Set(seconds(oldest))
 }
 
 // pluginMetrics counts for the host of the plugins.
@@ -104,6 +104,16 @@ func newPluginMetrics() pluginMetrics {
 		processes:   gauge("sidevault_plugin_processes", "Processes of a plugin that run.", "plugin"),
 		restarts:    counter("sidevault_plugin_restarts_total", "Starts of a plugin's processes after their first one.", "plugin"),
 		quarantined: gauge("sidevault_plugin_quarantined", "1 while a plugin that failed again and again is held back.", "plugin"),
+	}
+}
+
+// expect shows the zeros of plugins that have not failed yet: a rise from nothing is
+// none to Prometheus.
+func (m pluginMetrics) expect(names []string) {
+	for _, name := range names {
+		m.restarts.WithLabelValues(name)
+		m.Quarantined(name, false)
+		m.Processes(name, 0)
 	}
 }
 

@@ -114,11 +114,16 @@ func start(ctx context.Context, sh *shell, cfg settings, dev bool) (s *sidecar, 
 		return nil, err
 	}
 	registry, metrics, pluginMetrics := newMetrics()
+	pluginMetrics.expect(cfg.programNames())
 	if s.plugins, err = openPlugins(cfg, log, pluginMetrics, dev); err != nil {
 		return nil, err
 	}
 	if err := s.open(ctx, registry, metrics, dev); err != nil {
 		return nil, s.abandon(err)
+	}
+	registry.MustRegister(newVaultCondition(s.vault.Condition))
+	if cert != nil {
+		registry.MustRegister(cert.expiry())
 	}
 	if s.callers, err = openCallers(ctx, cfg, s.vault, s.plugins.owns, log); err != nil {
 		return nil, s.abandon(err)
