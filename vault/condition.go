@@ -72,11 +72,29 @@ func (v *Vault) keyConditions() []KeyCondition {
 	return list
 }
 
-// StorageReady returns why storage does not answer at the moment, or nil.
-func (v *Vault) StorageReady(ctx context.Context) error {
-	_, err := v.backend.Head(ctx)
-	return storageErrorOr(err)
+// Readiness says whether a vault can serve, and how its parts fare.
+type Readiness struct {
+	Condition
+	Err     error // why it cannot serve, or nil
+	Storage error // why storage does not answer, or nil: also while reads of what is kept go on
 }
+
+// Readiness asks storage, and looks at the rest in memory.
+func (v *Vault) Readiness(ctx context.Context) Readiness {
+	_, err := v.backend.Head(ctx)
+	r := Readiness{Condition: v.Condition(), Storage: storageErrorOr(err)}
+	if r.Err = r.Storage; v.servesStale() {
+		r.Err = nil
+	}
+	if r.Err == nil {
+		r.Err = r.Audit.Refused
+	}
+	return r
+}
+
+// Ready returns why the vault cannot serve at the moment, or nil: also while storage
+// is away, as long as reads of what is kept go on. Then Stale is not 0.
+func (v *Vault) Ready(ctx context.Context) error { return v.Readiness(ctx).Err }
 
 // waiting is reads that are counted and not in the audit log.
 type waiting struct {

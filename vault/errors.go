@@ -91,6 +91,14 @@ func KindOf(err error) Kind {
 	return Internal
 }
 
+// MessageOf returns what the caller may be told of err; nothing of a stranger.
+func MessageOf(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Msg
+	}
+	return ""
+}
+
 func errorf(kind Kind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Msg: fmt.Sprintf(format, args...)}
 }

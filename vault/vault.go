@@ -189,15 +189,6 @@ func (v *Vault) SetCatalog(c Catalog) { v.catalog.Store(&c) }
 // ID is the vault's own UUID.
 func (v *Vault) ID() string { return v.header.ID }
 
-// Ready returns why the vault cannot serve at the moment, or nil: also while storage
-// is away, as long as reads of what is kept go on. Then Stale is not 0.
-func (v *Vault) Ready(ctx context.Context) error {
-	if err := v.StorageReady(ctx); err != nil && !v.servesStale() {
-		return err
-	}
-	return v.reads.failing()
-}
-
 func (v *Vault) servesStale() bool {
 	stale := v.Stale()
 	return stale > 0 && stale <= v.grace && v.reads.mode != ReadsEach

@@ -275,7 +275,7 @@ func testPluginRoutes(t *testing.T, on storage) {
 		}
 		return h
 	}
-	if h := ready(); h.Status != "ok" || len(h.Checks) != 3 || h.Checks[1] != (wire.Check{Name: "plugins", Status: "ok"}) {
+	if h := ready(); h.Status != "ok" || len(h.Checks) != 5 || h.Checks[1] != (wire.Check{Name: "plugins", Status: "ok", Since: h.Checks[1].Since}) {
 		t.Errorf("readyz: %+v", h)
 	}
 	p.states = append(p.states, vault.PluginState{Name: "webhook", Path: "/p/webhook", Status: vault.PluginQuarantined, Reason: "exit status 2", NextStart: at})

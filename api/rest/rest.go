@@ -82,6 +82,7 @@ type server struct {
 	closing  <-chan struct{}
 	mcp      MCP
 	backups  func() string
+	history  *history
 
 	heartbeat, stall time.Duration
 	watches          chan struct{} // one place for each that is served
@@ -93,7 +94,7 @@ func New(cfg Config) *API {
 	s := &server{
 		vault: cfg.Vault, tokens: cfg.Tokens, peers: cfg.Peers, log: cfg.Logger, registry: cfg.Registry, metrics: newMetrics(cfg.Registry),
 		proxies: cfg.TrustedProxies, failures: newFailures(), closing: cfg.Closing, mcp: cfg.MCP,
-		backups:   cfg.Backups,
+		backups: cfg.Backups, history: newHistory(),
 		heartbeat: cfg.Heartbeat, stall: cfg.Stall, watches: make(chan struct{}, cfg.Watchers),
 	}
 	s.metrics.watch(cfg.Registry, func() float64 { return float64(len(s.watches)) })

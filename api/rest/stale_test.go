@@ -120,7 +120,7 @@ func TestReadyWhileStale(t *testing.T) {
 		{vault.ReadsCoalesced, time.Second, true, 200, "degraded", "degraded"},
 		{vault.ReadsCoalesced, time.Minute + 1, true, 503, "unavailable", "unavailable"},
 		{vault.ReadsEach, time.Second, true, 503, "unavailable", "unavailable"},
-		{vault.ReadsCoalesced, 0, true, 503, "unavailable", "ok"},
+		{vault.ReadsCoalesced, 0, true, 503, "unavailable", "unavailable"},
 	} {
 		s := newStaleServer(t, c.mode)
 		s.stale.Store(int64(c.stale))
@@ -137,7 +137,7 @@ func TestReadyWhileStale(t *testing.T) {
 		if w.Code != c.status || health.Status != c.says || checks["storage"].Status != c.atBackend {
 			t.Errorf("%+v: status %d, %+v", c, w.Code, health)
 		}
-		if storage := checks["storage"]; (storage.Reason == "") != (c.stale == 0) {
+		if storage := checks["storage"]; (storage.Reason == "") != (c.stale == 0 && !c.away) {
 			t.Errorf("%+v: the reason is %q", c, storage.Reason)
 		}
 	}

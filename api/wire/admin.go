@@ -107,9 +107,10 @@ type Health struct {
 	Checks []Check `json:"checks,omitempty"`
 }
 
-// Check is one part of /readyz.
+// Check is one part of /readyz. Since is when its status was first seen to be this one.
 type Check struct {
 	Name   string `json:"name"`
 	Status string `json:"status"`
 	Reason string `json:"reason,omitempty"`
+	Since  Time   `json:"since"`
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sidevault/sidevault/api/wire"
 	"github.com/sidevault/sidevault/backends/testserver"
 	"github.com/sidevault/sidevault/tools/acceptance/linear"
 	"github.com/sidevault/sidevault/tools/acceptance/sidecar"
@@ -121,7 +122,9 @@ func testStorageAway(t *testing.T, s server) {
 	if after := time.Since(gone); after < limit/2 || after > 2*limit {
 		t.Errorf("stale reads ended after %v, with max-stale %v", after, limit)
 	}
-	c.Get("/readyz").Wants(http.StatusServiceUnavailable)
+	wantsParts(t, c.Get("/readyz").Wants(http.StatusServiceUnavailable), gone, map[string]string{
+		"vault": "unavailable", "storage": "unavailable", "plugins": "ok", "keys": "ok",
+	})
 	s.start()
 	back := until(t, "the recovery", func() bool {
 		answer, err := c.Try(http.MethodPut, slot("salesforce", "staging"), value("new"))
@@ -135,6 +138,29 @@ func testStorageAway(t *testing.T, s server) {
 	wantsSecret(t, c, resolve("sftp", "staging"), "never read", "staging")
 	c.Get(slot("slack", "staging")).Wants(http.StatusOK)
 	c.Get("/readyz").Wants(http.StatusOK)
+}
+
+// wantsParts fails the test unless readyz says this of its parts, and of those with a
+// fault that they have it since about then.
+func wantsParts(t *testing.T, answer *sidecar.Answer, since time.Time, want map[string]string) {
+	t.Helper()
+	var health wire.Health
+	answer.Into(&health)
+	seen := 0
+	for _, part := range health.Checks {
+		status, named := want[part.Name]
+		if !named {
+			continue
+		}
+		seen++
+		off := time.Time(part.Since).Sub(since)
+		if part.Status != status || (status == "ok") != (part.Reason == "") || status != "ok" && (off < -3*time.Second || off > time.Minute) {
+			t.Errorf("readyz says of %s: %+v, %v after the fault", part.Name, part, off)
+		}
+	}
+	if seen != len(want) {
+		t.Errorf("readyz does not name all of its parts: %+v", health)
+	}
 }
 
 // TestStopWhileStorageAway ends a sidecar that has counted reads and cannot write them:
