@@ -137,8 +137,10 @@ func method(r *http.Request) string {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
 		return r.Method
 	}
-	return "other"
+	return otherMethod
 }
+
+const otherMethod = "other"
 
 // recover turns a panic into an internal error. The panic's value is not logged:
 // it could quote what was being handled.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/sidevault/sidevault/api/peercred"
 	"github.com/sidevault/sidevault/vault"
@@ -50,6 +51,8 @@ type Options struct {
 	Peers *peercred.Rules
 	// MCP, when not nil, is what /mcp serves.
 	MCP MCP
+	// Tracer, when not nil, makes a span of each request, but for those of the open routes.
+	Tracer trace.Tracer
 	// Backups, when not nil, says why the last scheduled backup failed, "" if it did not.
 	Backups func() string
 	// Watchers is how many watches are served at a time, 1000 unless given; a further
@@ -81,6 +84,7 @@ type server struct {
 	failures *failures
 	closing  <-chan struct{}
 	mcp      MCP
+	tracer   trace.Tracer
 	backups  func() string
 	history  *history
 
@@ -94,7 +98,7 @@ func New(cfg Config) *API {
 	s := &server{
 		vault: cfg.Vault, tokens: cfg.Tokens, peers: cfg.Peers, log: cfg.Logger, registry: cfg.Registry, metrics: newMetrics(cfg.Registry),
 		proxies: cfg.TrustedProxies, failures: newFailures(), closing: cfg.Closing, mcp: cfg.MCP,
-		backups: cfg.Backups, history: newHistory(),
+		tracer: cfg.Tracer, backups: cfg.Backups, history: newHistory(),
 		heartbeat: cfg.Heartbeat, stall: cfg.Stall, watches: make(chan struct{}, cfg.Watchers),
 	}
 	s.metrics.watch(cfg.Registry, func() float64 { return float64(len(s.watches)) })
@@ -105,15 +109,17 @@ func New(cfg Config) *API {
 	// Parameters are split before they are unescaped, so an encoded slash stays
 	// part of the one it stands in.
 	engine.UseRawPath = true
-	engine.NoRoute(s.handler("", noRoute, s.noRoute))
-	engine.NoMethod(s.handler("", noRoute, s.noMethod))
+	engine.NoRoute(s.traced(noRoute, s.handler("", noRoute, s.noRoute)))
+	engine.NoMethod(s.traced(noRoute, s.handler("", noRoute, s.noMethod)))
 	for _, rt := range s.routes() {
 		for _, base := range rt.bases() {
 			h := s.handler(rt.method, base+rt.path, func(r *request) { s.serve(r, rt) })
-			engine.Handle(rt.method, base+rt.path, h)
 			if rt.open {
 				engine.Handle(http.MethodHead, base+rt.path, h) // for probes
+			} else {
+				h = s.traced(base+rt.path, h)
 			}
+			engine.Handle(rt.method, base+rt.path, h)
 		}
 	}
 	return &API{Handler: engine, server: s}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/backends/cache"
@@ -18,15 +19,16 @@ type storage struct {
 	log     *slog.Logger
 	cache   *cache.Cache // nil: it is not open
 	metrics storageMetrics
+	spans   *spans
 }
 
-func newStorage(cfg settings, log *slog.Logger) *storage {
-	return &storage{cfg: cfg, log: log, metrics: newStorageMetrics()}
+func newStorage(cfg settings, log *slog.Logger, tracer trace.Tracer) *storage {
+	return &storage{cfg: cfg, log: log, metrics: newStorageMetrics(), spans: newSpans(tracer, cfg.Storage.scheme)}
 }
 
 // around puts what watches the engine, and the cache, around the engine that was opened.
 func (s *storage) around(b backends.Backend) backends.Backend {
-	b = &watched{Backend: b, metrics: s.metrics}
+	b = &watched{Backend: b, metrics: s.metrics, spans: s.spans}
 	o := cache.Options{Exclusive: true}
 	if s.cfg.Storage.shared() {
 		o = cache.Options{MaxStale: s.cfg.MaxStale, OnError: s.changed}

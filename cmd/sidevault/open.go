@@ -177,8 +177,12 @@ func offlineCatalog(sh *shell, cfg settings) *catalog.Catalog {
 // newLogger returns the logger of the settings.
 func newLogger(sh *shell, cfg settings) *slog.Logger {
 	o := &slog.HandlerOptions{Level: cfg.LogLevel}
+	var h slog.Handler = slog.NewJSONHandler(sh.err, o)
 	if cfg.LogFormat == "text" {
-		return slog.New(slog.NewTextHandler(sh.err, o))
+		h = slog.NewTextHandler(sh.err, o)
 	}
-	return slog.New(slog.NewJSONHandler(sh.err, o))
+	if cfg.Tracing.Endpoint != "" {
+		h = tracedLog{h}
+	}
+	return slog.New(h)
 }

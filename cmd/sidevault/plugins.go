@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/sidevault/sidevault/plugins/host"
 	"github.com/sidevault/sidevault/vault"
 )
@@ -47,10 +49,14 @@ func openPlugins(cfg settings, log *slog.Logger, metrics host.Metrics, dev bool)
 	return p, nil
 }
 
-// port returns what the vault calls plugins through; nil when there is none.
-func (p *plugins) port() vault.Plugins {
-	if p.host == nil {
+// port returns what the vault calls plugins through; nil when there is none. The tracer
+// is nil when tracing is off.
+func (p *plugins) port(tracer trace.Tracer) vault.Plugins {
+	switch {
+	case p.host == nil:
 		return nil
+	case tracer != nil:
+		return tracedPlugins{p.host, tracer}
 	}
 	return p.host
 }

@@ -88,22 +88,8 @@ func serve(ctx context.Context, sh *shell, read func() (settings, error), dev bo
 func start(ctx context.Context, sh *shell, cfg settings, dev bool) (s *sidecar, err error) {
 	log := newLogger(sh, cfg)
 	slog.SetDefault(log)
-	limitMemory(cfg)
-	if cfg.LockMemory {
-		if why := lockMemory(); why != "" {
-			log.Warn("memory is not locked: turn swap off, or encrypt it", "why", why)
-		}
-	}
-	if err := errors.Join(checkListen(cfg), checkDebugListen(cfg)); err != nil {
+	if err := prepare(&cfg, log); err != nil {
 		return nil, err
-	}
-	lowered, err := cfg.Limits.fit()
-	if err != nil {
-		return nil, err
-	}
-	if lowered > 0 {
-		log.Warn("fewer connections are served than configured, since the process may not have more files open: raise LimitNOFILE or ulimit -n",
-			"connections", lowered)
 	}
 	cert, err := loadCertificate(cfg)
 	if err != nil {
@@ -115,7 +101,11 @@ func start(ctx context.Context, sh *shell, cfg settings, dev bool) (s *sidecar, 
 	}
 	registry, metrics, pluginMetrics := newMetrics()
 	pluginMetrics.expect(cfg.programNames())
+	if s.tracing, err = startTracing(ctx, cfg.Tracing, log); err != nil {
+		return nil, err
+	}
 	if s.plugins, err = openPlugins(cfg, log, pluginMetrics, dev); err != nil {
+		s.tracing.close(ctx)
 		return nil, err
 	}
 	if err := s.open(ctx, registry, metrics, dev); err != nil {
@@ -141,12 +131,32 @@ func start(ctx context.Context, sh *shell, cfg settings, dev bool) (s *sidecar, 
 	return s, nil
 }
 
+// prepare makes the process ready for its settings, or refuses them. It lowers limits that
+// the process cannot have.
+func prepare(cfg *settings, log *slog.Logger) error {
+	limitMemory(*cfg)
+	if cfg.LockMemory {
+		if why := lockMemory(); why != "" {
+			log.Warn("memory is not locked: turn swap off, or encrypt it", "why", why)
+		}
+	}
+	if err := errors.Join(checkListen(*cfg), checkDebugListen(*cfg)); err != nil {
+		return err
+	}
+	lowered, err := cfg.Limits.fit()
+	if lowered > 0 {
+		log.Warn("fewer connections are served than configured, since the process may not have more files open: raise LimitNOFILE or ulimit -n",
+			"connections", lowered)
+	}
+	return err
+}
+
 // open opens the vault.
 func (s *sidecar) open(ctx context.Context, registry *prometheus.Registry, metrics vault.Metrics, dev bool) (err error) {
-	s.storage = newStorage(s.cfg, s.log)
+	s.storage = newStorage(s.cfg, s.log, s.tracing.tracer())
 	registry.MustRegister(s.storage.collectors()...)
 	options := vault.Options{
-		ReadAudit: s.cfg.ReadAudit, KeepVersions: s.cfg.KeepVersions, Logger: s.log, Metrics: metrics, Plugins: s.plugins.port(),
+		ReadAudit: s.cfg.ReadAudit, KeepVersions: s.cfg.KeepVersions, Logger: s.log, Metrics: metrics, Plugins: s.plugins.port(s.tracing.tracer()),
 		Exclusive: !s.cfg.Storage.shared(), Follow: true,
 	}
 	_, options.CacheBytes = s.cfg.cacheSizes()

@@ -47,6 +47,7 @@ type settings struct {
 	Sandbox         host.Sandbox
 	Programs        []programSpec
 	Backups         backupPlan
+	Tracing         tracingPlan
 	LockMemory      bool
 	CacheSize       int
 	MaxStale        time.Duration

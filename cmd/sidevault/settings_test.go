@@ -110,6 +110,9 @@ func TestSettingsErrors(t *testing.T) {
 		"bad value":          {"keep-versions: 1000\n", `sidevault.yaml:1:1: keep-versions: "1000" is not a number from 1 to 24`},
 		"bad parent":         {"environments: [{name: a, parent: b}]\n", "environments"},
 		"bad name":           {"environments: [{name: 'a:protected'}]\n", "is not a name"},
+		"no receiver":        {"tracing: {endpoint: 'localhost:4318'}\n", "tracing.endpoint: it is not a URL"},
+		"receiver's user":    {"tracing: {endpoint: 'http://u:p@localhost:4318'}\n", "OTEL_EXPORTER_OTLP_HEADERS"},
+		"bad ratio":          {"tracing: {ratio: '1.5'}\n", "is not a number from 0 to 1"},
 		"bad storage":        {"backend: mysql://x\n", `there is no storage "mysql"`},
 	}
 	for name, c := range cases {

@@ -45,6 +45,7 @@ type sidecar struct {
 	closing     chan struct{} // closed when the shutdown begins
 	tools       *mcp.Server
 	backups     *backups // nil unless the settings want some
+	tracing     *tracing // nil unless the settings want it
 }
 
 func newHTTPServer(s *sidecar, registry *prometheus.Registry) *http.Server {
@@ -54,7 +55,7 @@ func newHTTPServer(s *sidecar, registry *prometheus.Registry) *http.Server {
 	api := rest.New(rest.Config{
 		Vault: s.vault, Registry: registry, Logger: s.log,
 		Options: rest.Options{
-			TrustedProxies: s.cfg.TrustedProxies, Closing: s.closing, Tokens: s.tokens, Peers: s.peers, Backups: s.backups.check(),
+			TrustedProxies: s.cfg.TrustedProxies, Closing: s.closing, Tokens: s.tokens, Peers: s.peers, Backups: s.backups.check(), Tracer: s.tracing.tracer(),
 			Watchers: limits.Watchers, Heartbeat: limits.Heartbeat, Stall: limits.Stall,
 			MCP: local.New(s.vault, mcp.NewHTTP(s.tools, mcp.HTTPOptions{Closing: s.closing})),
 		},
@@ -94,7 +95,9 @@ func (s *sidecar) close(ctx context.Context) error {
 	if s.vault != nil {
 		err = s.opened.close(ctx)
 	}
-	return errors.Join(err, s.plugins.close(ctx))
+	err = errors.Join(err, s.plugins.close(ctx))
+	s.tracing.close(ctx)
+	return err
 }
 
 func (s *sidecar) addresses() []string {

@@ -38,7 +38,7 @@ type setting struct {
 }
 
 func table() []setting {
-	return slices.Concat(coreSettings(), callerSettings(), pluginSettings(), backupTable(), limitSettings())
+	return slices.Concat(coreSettings(), callerSettings(), pluginSettings(), backupTable(), tracingTable(), limitSettings())
 }
 
 func coreSettings() []setting {

@@ -72,6 +72,7 @@ func storageErrorKind(err error) string {
 type watched struct {
 	backends.Backend
 	metrics storageMetrics
+	spans   *spans // nil: tracing is off
 }
 
 func (w *watched) note(err error) {
@@ -81,34 +82,42 @@ func (w *watched) note(err error) {
 }
 
 // timed makes one call of the engine.
-func timed[T any](ctx context.Context, w *watched, o prometheus.Observer, call func(context.Context) (T, error)) (T, error) {
+func timed[T any](ctx context.Context, w *watched, operation string, o prometheus.Observer, call func(context.Context) (T, error)) (T, error) {
+	ctx, end := w.spans.begin(ctx, operation)
 	began := time.Now()
 	result, err := call(ctx)
 	o.Observe(time.Since(began).Seconds())
+	end(err)
 	w.note(err)
 	return result, err
 }
 
 func (w *watched) Get(ctx context.Context, key string) (backends.Record, error) {
-	return timed(ctx, w, w.metrics.get, func(ctx context.Context) (backends.Record, error) { return w.Backend.Get(ctx, key) })
+	return timed(ctx, w, "get", w.metrics.get, func(ctx context.Context) (backends.Record, error) {
+		return w.Backend.Get(ctx, key)
+	})
 }
 
 func (w *watched) List(ctx context.Context, prefix, after string, limit int) ([]backends.Record, error) {
-	return timed(ctx, w, w.metrics.list, func(ctx context.Context) ([]backends.Record, error) {
+	return timed(ctx, w, "list", w.metrics.list, func(ctx context.Context) ([]backends.Record, error) {
 		return w.Backend.List(ctx, prefix, after, limit)
 	})
 }
 
 func (w *watched) Commit(ctx context.Context, b backends.Batch) (backends.Revision, error) {
-	return timed(ctx, w, w.metrics.commit, func(ctx context.Context) (backends.Revision, error) { return w.Backend.Commit(ctx, b) })
+	return timed(ctx, w, "commit", w.metrics.commit, func(ctx context.Context) (backends.Revision, error) {
+		return w.Backend.Commit(ctx, b)
+	})
 }
 
 func (w *watched) Log(ctx context.Context, after uint64, limit int) ([]backends.Entry, error) {
-	return timed(ctx, w, w.metrics.log, func(ctx context.Context) ([]backends.Entry, error) { return w.Backend.Log(ctx, after, limit) })
+	return timed(ctx, w, "log", w.metrics.log, func(ctx context.Context) ([]backends.Entry, error) {
+		return w.Backend.Log(ctx, after, limit)
+	})
 }
 
 func (w *watched) Head(ctx context.Context) (backends.Head, error) {
-	return timed(ctx, w, w.metrics.head, w.Backend.Head)
+	return timed(ctx, w, "head", w.metrics.head, w.Backend.Head)
 }
 
 // Watch is not timed: it lasts as long as somebody listens.
