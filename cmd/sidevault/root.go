@@ -28,7 +28,7 @@ func newRoot(sh *shell) *cobra.Command {
 		return usagef("%s", err).hinted("%s --help", cmd.CommandPath())
 	})
 	root.AddCommand(
-		newInitCommand(sh), newServeCommand(sh),
+		newInitCommand(sh), newServeCommand(sh), newReadyCommand(sh),
 		newSetCommand(sh), newGetCommand(sh), newStatusCommand(sh), newListCommand(sh), newDeleteCommand(sh),
 		newTestCommand(sh), newCredentialCommand(sh), newRunCommand(sh), newTemplateCommand(sh), newWatchCommand(sh), newPurgeCommand(sh), newMigrateCommand(sh),
 		newEnvCommand(sh), newRotateCommand(sh), newCatalogCommand(sh), newPluginCommand(sh), newSyncCommand(sh), newKeyCommand(sh), newAuditCommand(sh),
