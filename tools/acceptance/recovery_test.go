@@ -14,38 +14,22 @@ import (
 	"filippo.io/age"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sidevault/sidevault/tools/acceptance/guide"
 	"github.com/sidevault/sidevault/tools/acceptance/sidecar"
 )
 
 // recipes is where the document stands, seen from this package.
 const recipes = "../../docs/recovery.md"
 
-var blockRE = regexp.MustCompile("(?s)```sh[^\n]*\n(.*?)```")
-
 // recipe returns the sh blocks of a section of docs/recovery.md, after the ones
 // that come before every section.
 func recipe(t *testing.T, section string) string {
 	t.Helper()
-	text, err := os.ReadFile(recipes)
-	if err != nil {
-		t.Fatal(err)
+	blocks := guide.Under(guide.Read(t, recipes), section)
+	if blocks == nil {
+		t.Fatalf("%s has no section %q", recipes, section)
 	}
-	sections := strings.Split(string(text), "\n## ")
-	for _, s := range sections[1:] {
-		if title, body, _ := strings.Cut(s, "\n"); title == section {
-			return blocks(sections[0]) + blocks(body)
-		}
-	}
-	t.Fatalf("%s has no section %q", recipes, section)
-	return ""
-}
-
-func blocks(markdown string) string {
-	var b strings.Builder
-	for _, m := range blockRE.FindAllStringSubmatch(markdown, -1) {
-		b.WriteString(m[1])
-	}
-	return b.String()
+	return guide.Text(blocks)
 }
 
 // recovered is what the recipes print.

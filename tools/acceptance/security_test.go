@@ -17,18 +17,7 @@ var (
 // TestSecurityDocument holds docs/security.md to tests that there are: each attacker's
 // row names some.
 func TestSecurityDocument(t *testing.T) {
-	root := filepath.Join("..", "..")
-	there := map[string]bool{}
-	must(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		for _, m := range testFunc.FindAllSubmatch(text, -1) {
-			there[string(m[1])] = true
-		}
-		return err
-	}))
+	there := testsThere(t)
 	text, err := os.ReadFile(filepath.Join(root, "docs", "security.md"))
 	must(t, err)
 	rows := 0
@@ -48,4 +37,21 @@ func TestSecurityDocument(t *testing.T) {
 	if rows < 12 {
 		t.Errorf("the table has %d rows", rows)
 	}
+}
+
+// testsThere are the tests that the repository has.
+func testsThere(t *testing.T) map[string]bool {
+	t.Helper()
+	there := map[string]bool{}
+	must(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range testFunc.FindAllSubmatch(text, -1) {
+			there[string(m[1])] = true
+		}
+		return err
+	}))
+	return there
 }

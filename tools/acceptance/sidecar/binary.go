@@ -78,7 +78,7 @@ func (b *Binary) Shipped(t testing.TB) *Binary {
 	defer builtMu.Unlock()
 	path := filepath.Join(b.dir, "sidevault-shipped")
 	if built[product] == "" {
-		if err := build(path, append(os.Environ(), "CGO_ENABLED=0")); err != nil {
+		if err := build(path, append(os.Environ(), "CGO_ENABLED=0"), "-trimpath"); err != nil {
 			t.Fatal(err)
 		}
 		built[product] = path
