@@ -36,6 +36,7 @@ var readings = map[string]readerOf{
 var elsewhere = map[string]string{
 	"docs/keys.md":                                "TestDocumentOfKeys",
 	"docs/recovery.md":                            "TestRecoveryWithStockPrograms, TestRecoveryFromABackup, TestRecoveryOfADeletedCredential",
+	"docs/deployment.md":                          "TestCompose",
 	"docs/cli.md":                                 "files of the reader's own shells; TestCompletion and TestManual run the commands",
 	"docs/configuration.md":                       "a profile takes ten seconds; TestProfiles takes one",
 	"docs/mcp.md":                                 "programs of others; TestMCPInspector runs one of them",

@@ -42,6 +42,9 @@ func (r *Reader) Put(printed, typed string) {
 	r.replace = append([]string{printed, typed}, r.replace...)
 }
 
+// Typed returns what is typed in place of a text.
+func (r *Reader) Typed(text string) string { return strings.NewReplacer(r.replace...).Replace(text) }
+
 // Export sets a variable for what is typed from then on.
 func (r *Reader) Export(name, value string) { r.exports = append(r.exports, name+"="+value) }
 
@@ -81,7 +84,7 @@ func (r *Reader) sit(t testing.TB) {
 	if err := os.WriteFile(r.state, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.leave(t) })
+	t.Cleanup(func() { r.Leave(t) })
 }
 
 // split parts a block from its last line when that does not end.
@@ -98,10 +101,12 @@ func (r *Reader) split(b Block) (commands, stays string, ready func(*Reader, str
 
 // keep writes down what the next block is to find. The state holds what a block has read
 // into a variable: it is in a directory of the test's own.
-const keep = `set -aEeuo pipefail
-. "$1"
+const keep = "set -aEeuo pipefail\n" + take + `trap 'code=$?; { export -p; declare -f; printf "cd %q\n" "$PWD"; } > "$1"; exit $code' EXIT
+`
+
+// take gives a block what there is.
+const take = `. "$1"
 for variable in "${@:2}"; do export "$variable"; done
-trap 'code=$?; { export -p; declare -f; printf "cd %q\n" "$PWD"; } > "$1"; exit $code' EXIT
 `
 
 // typed returns what a block prints to standard output. The error of one that fails has
@@ -109,7 +114,7 @@ trap 'code=$?; { export -p; declare -f; printf "cd %q\n" "$PWD"; } > "$1"; exit 
 func (r *Reader) typed(ctx context.Context, commands string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	cmd := r.shell(ctx, keep+strings.NewReplacer(r.replace...).Replace(commands))
+	cmd := r.shell(ctx, keep+r.Typed(commands))
 	r.exports = nil
 	var stdout, stderr lockedText
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -138,11 +143,11 @@ type terminal struct {
 
 // stay leaves a command running, and returns when it is ready.
 func (r *Reader) stay(line string, ready func(*Reader, string) bool) error {
-	script := strings.NewReplacer(r.replace...).Replace(line)
-	at := &terminal{cmd: r.shell(context.Background(), ". \"$1\"\n"+script), done: make(chan error, 1)}
+	at := &terminal{cmd: r.shell(context.Background(), take+r.Typed(line)), done: make(chan error, 1)}
 	at.cmd.Stdout, at.cmd.Stderr = &at.said, &at.said
 	// make and a shell do not hand signals on.
 	at.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	r.exports = nil
 	if err := at.cmd.Start(); err != nil {
 		return err
 	}
@@ -162,8 +167,9 @@ func (r *Reader) stay(line string, ready func(*Reader, string) bool) error {
 	return fmt.Errorf("nothing comes of it: %s", at.said.String())
 }
 
-// leave ends what was left running, the last first.
-func (r *Reader) leave(t testing.TB) {
+// Leave ends what was left running, the last first, as the end of the test does.
+func (r *Reader) Leave(t testing.TB) {
+	t.Helper()
 	for i := len(r.running) - 1; i >= 0; i-- {
 		at := r.running[i]
 		syscall.Kill(-at.cmd.Process.Pid, syscall.SIGTERM)
@@ -177,4 +183,5 @@ func (r *Reader) leave(t testing.TB) {
 			t.Errorf("a data race: %s", at.said.String())
 		}
 	}
+	r.running = nil
 }
