@@ -203,6 +203,35 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// A list tells when each was last read, to admins who ask.
+func TestListUsage(t *testing.T) {
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	f := newFixture(t, vault.Options{Now: func() time.Time { return now }})
+	f.set("salesforce", "production", "x")
+	f.set("salesforce", "staging", "x")
+	if _, err := f.Resolve(t.Context(), f.admin, f.slot("salesforce", "staging"), vault.ResolveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	read := now
+	now = now.AddDate(1, 0, 0)
+	for _, usage := range []bool{false, true} {
+		list, _, err := f.List(t.Context(), f.admin, vault.Filter{Usage: usage}, "", 10)
+		if err != nil || len(list) != 2 {
+			t.Fatalf("%d credentials, %v", len(list), err)
+		}
+		if !list[0].LastRead.IsZero() || usage != list[1].LastRead.Equal(read) {
+			t.Errorf("with usage %v: last read %s and %s", usage, list[0].LastRead, list[1].LastRead)
+		}
+	}
+	k, err := f.CreateKey(t.Context(), f.admin, vault.KeyInput{Name: "billing", Environments: []string{vault.All}, Integrations: []string{vault.All}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := f.List(t.Context(), f.caller(k.Secret), vault.Filter{Usage: true}, "", 10); vault.KindOf(err) != vault.ForbiddenAdminScope {
+		t.Errorf("a user is told: %v", err)
+	}
+}
+
 func TestListPages(t *testing.T) {
 	f := newFixture(t, vault.Options{})
 	const n = 120

@@ -38,6 +38,9 @@ type Credential struct {
 	ExpiresAt time.Time // zero: never
 	DeletedAt time.Time // zero unless deleted
 	DeletedBy Actor
+	// LastRead is when it was last read, as far as Filter.Usage asked for that; zero:
+	// never.
+	LastRead time.Time
 	// Revision changes whenever anything of the credential does.
 	Revision backends.Revision
 }

@@ -13,6 +13,7 @@ type Filter struct {
 	Scope       *envs.Scope
 	Name        string
 	Status      Status
+	Usage       bool // find out when each was last read, too; takes an admin
 }
 
 // listScan bounds how many credentials one call looks through; a page that comes
@@ -28,6 +29,11 @@ func (v *Vault) List(ctx context.Context, c Caller, f Filter, after string, limi
 	defer func() { err = a.close(ctx, err) }()
 	if err := a.filters(f); err != nil {
 		return nil, "", err
+	}
+	if f.Usage {
+		if err := v.reads.settleAll(ctx); err != nil {
+			return nil, "", storageError(err)
+		}
 	}
 	prefix := livePrefix(c.Org)
 	if f.Integration != "" {
@@ -54,6 +60,9 @@ func (v *Vault) List(ctx context.Context, c Caller, f Filter, after string, limi
 				if len(list) == limit {
 					return list, from[len(livePrefix(c.Org)):], nil
 				}
+				if cred.LastRead, err = v.lastRead(ctx, c.Org, cred.ID, f.Usage); err != nil {
+					return nil, "", err
+				}
 				list = append(list, cred)
 			}
 			from = r.Key
@@ -67,6 +76,11 @@ func (v *Vault) List(ctx context.Context, c Caller, f Filter, after string, limi
 
 // filters refuses to select by what the caller's grant does not cover.
 func (a *attempt) filters(f Filter) error {
+	if f.Usage {
+		if err := a.admin(); err != nil {
+			return err
+		}
+	}
 	if f.Integration != "" && !a.caller.usesIntegration(f.Integration) {
 		return a.grant(Slot{Integration: f.Integration}, true)
 	}

@@ -107,6 +107,19 @@ func (v *Vault) consumers(ctx context.Context, org Org, id ID, since time.Time) 
 	return list, err
 }
 
+// lastRead returns when a credential was last read, zero when it never was or nobody
+// wants to know.
+func (v *Vault) lastRead(ctx context.Context, org Org, id ID, wanted bool) (last time.Time, err error) {
+	if !wanted {
+		return time.Time{}, nil
+	}
+	list, err := v.consumers(ctx, org, id, time.Time{})
+	if len(list) > 0 {
+		last = list[0].Last
+	}
+	return last, err
+}
+
 // Impact is whom a deletion concerns.
 type Impact struct {
 	// Integrations counts the catalog entries that use the credential: its own,

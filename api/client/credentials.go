@@ -57,6 +57,7 @@ type CredentialFilter struct {
 	Environment *string
 	Name        string
 	Status      string // active, inactive or expired
+	Usage       bool   // ask when each was last read, too; takes admin scope
 	PageSize    int    // credentials asked for at once, at most 500; 0: as many as the sidecar likes
 }
 
@@ -67,6 +68,9 @@ func (f CredentialFilter) query() url.Values {
 	add(q, "status", f.Status)
 	if f.Environment != nil {
 		q.Set("environment", *f.Environment)
+	}
+	if f.Usage {
+		q.Set("usage", "true")
 	}
 	if f.PageSize != 0 {
 		q.Set("limit", strconv.Itoa(f.PageSize))

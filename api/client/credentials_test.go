@@ -138,7 +138,7 @@ func TestListPages(t *testing.T) {
 		`{"data":[{"id":"a"},{"id":"b"}],"nextCursor":"x+/"}`, `{"data":[],"nextCursor":"y"}`, `{"data":[{"id":"c"}]}`)
 	env := "staging"
 	var got []string
-	for cred, err := range c.List(t.Context(), CredentialFilter{Integration: "slack", Environment: &env, Status: "active", PageSize: 2}) {
+	for cred, err := range c.List(t.Context(), CredentialFilter{Integration: "slack", Environment: &env, Status: "active", Usage: true, PageSize: 2}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +147,7 @@ func TestListPages(t *testing.T) {
 	if strings.Join(got, "") != "abc" {
 		t.Errorf("listed %v", got)
 	}
-	const filter = "environment=staging&integration=slack&limit=2&status=active"
+	const filter = "environment=staging&integration=slack&limit=2&status=active&usage=true"
 	if want := []string{filter, "cursor=x%2B%2F&" + filter, "cursor=y&" + filter}; !slices.Equal(asked, want) {
 		t.Errorf("asked %v\nwant %v", asked, want)
 	}

@@ -151,7 +151,7 @@ func (s *server) remove(r *request) (vault.Removed, error) {
 	return removed, after(err, removal(removed.Credential.Slot, removed))
 }
 
-var listParameters = []string{"integration", "environment", "name", "status", "limit", "cursor"}
+var listParameters = []string{"integration", "environment", "name", "status", "limit", "cursor", "usage"}
 
 // listCredentials lists credentials that are not deleted.
 func (s *server) listCredentials(r *request) (answer, error) {
@@ -204,6 +204,9 @@ func (s *server) credentialFilter(r *request) (f vault.Filter, err error) {
 		return f, err
 	}
 	if f.Scope, err = s.scope(r); err != nil {
+		return f, err
+	}
+	if f.Usage, err = r.flag("usage", false); err != nil {
 		return f, err
 	}
 	status, err := r.oneOf("status", []string{string(vault.StatusActive), string(vault.StatusInactive), string(vault.StatusExpired)})

@@ -205,6 +205,7 @@ func credential(c vault.Credential) wire.Credential {
 		CredentialName: c.Slot.Name, AuthType: c.AuthType, Status: string(c.StatusAt(now())), Version: c.Version, Labels: c.Labels,
 		CreatedAt: wire.Time(c.CreatedAt), CreatedBy: actor(c.CreatedBy), UpdatedAt: wire.Time(c.UpdatedAt), UpdatedBy: actor(c.UpdatedBy),
 		ExpiresAt: wire.Optional(c.ExpiresAt), DeletedAt: wire.Optional(c.DeletedAt),
+		LastReadAt: wire.Optional(c.LastRead),
 	}
 	if c.Status == vault.StatusDeleted {
 		by := actor(c.DeletedBy)

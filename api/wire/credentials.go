@@ -132,6 +132,7 @@ type Credential struct {
 	ExpiresAt      *Time             `json:"expiresAt,omitempty"`
 	DeletedAt      *Time             `json:"deletedAt,omitempty"`
 	DeletedBy      *Actor            `json:"deletedBy,omitempty"`
+	LastReadAt     *Time             `json:"lastReadAt,omitempty"` // in lists that were asked for usage
 }
 
 // SlotStatus says what a slot holds.

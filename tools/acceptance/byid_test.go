@@ -167,6 +167,14 @@ func testUsage(t *testing.T, on *sidecar.Binary) {
 		wantsSecret(t, c.As(reader.Key), resolve("slack", "staging"), "s", "staging")
 	}
 	wantsSecret(t, c, resolve("slack", "staging"), "s", "staging")
+	const list = "/v1/integrations/credentials?integration=slack"
+	if listed := sidecar.Data[[]wire.Credential](c.Get(list + "&usage=true").Wants(http.StatusOK)); len(listed) != 1 || listed[0].LastReadAt == nil {
+		t.Errorf("listed with usage: %+v", listed)
+	}
+	if listed := sidecar.Data[[]wire.Credential](c.Get(list).Wants(http.StatusOK)); len(listed) != 1 || listed[0].LastReadAt != nil {
+		t.Errorf("listed without usage: %+v", listed)
+	}
+	c.As(reader.Key).Get(list+"&usage=true").Fails(http.StatusForbidden, "FORBIDDEN_ADMIN_SCOPE")
 	got := usage()
 	if got.Reads != 4 || len(got.Consumers) != 2 {
 		t.Fatalf("usage %+v", got)
