@@ -35,6 +35,7 @@ var allowed = map[string]string{
 	"api/client":                  "api/wire vault/secret",
 	"api/jwt":                     "envs vault vault/secret",
 	"api/peercred":                "envs vault",
+	"cmd/sidevault/transfer":      "vault/secret vault/suggest",
 	"plugins/pluginpb":            "",
 	"plugins/sdk":                 "plugins/pluginpb vault/secret",
 	"plugins/scaffold":            "",
@@ -54,7 +55,7 @@ var allowed = map[string]string{
 	"api/mcp/remote":              "api/client api/mcp api/wire",
 	"api/rest":                    "api api/codes api/peercred api/wire envs vault vault/seal vault/secret vault/suggest",
 	"cmd/sidevault/child":         "",
-	"cmd/sidevault": "api/client api/codes api/jwt api/mcp api/mcp/local api/mcp/remote api/peercred api/rest api/wire backends backends/bbolt backends/cache backends/memory backends/migrate backends/open cmd/sidevault/child envs " +
+	"cmd/sidevault": "api/client api/codes api/jwt api/mcp api/mcp/local api/mcp/remote api/peercred api/rest api/wire backends backends/bbolt backends/cache backends/memory backends/migrate backends/open cmd/sidevault/child cmd/sidevault/transfer envs " +
 		"plugins/host plugins/plugintest/contract plugins/scaffold vault vault/backup vault/catalog vault/seal vault/secret vault/suggest",
 }
 
