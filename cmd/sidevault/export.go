@@ -15,33 +15,59 @@ import (
 )
 
 type exportOptions struct {
-	sh  *shell
+	remote
 	raw bool
 	out string
 	org string
 	slotFlags
+	online onlineExport
 }
 
 func newExportCommand(sh *shell) *cobra.Command {
-	o := exportOptions{sh: sh}
+	o := exportOptions{remote: remote{sh: sh}}
 	cmd := &cobra.Command{
-		Use:   "export INTEGRATION --raw",
-		Short: "Write a credential as two age files, to be opened without Sidevault",
-		Long: `Write the stored record of a credential and the key file of its environment, as
-they are, out of the storage itself: a file of a sidecar that is stopped, or one that
-hosts share. Both stay encrypted: the age command and the identity file open them.`,
-		Example: "  sidevault export salesforce -e production --raw --data-dir /var/lib/sidevault --out salesforce",
-		Args:    operands("INTEGRATION"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
+		Use:   "export [INTEGRATION]",
+		Short: "Write credentials to a file, without their values unless --reveal is given",
+		Long: `Write what is known of credentials, of one integration or of all, in a format that
+import reads. With --reveal, and an API key of admin scope, their values are in it, in
+clear: every one is read, and audited, first, and then all are written or none. A file
+that --out names is made, for its owner alone. Standard output must not be a terminal
+then, nor a file that others can read, unless --insecure-output is given.
+
+With --raw, the stored record of one credential and the key file of its environment are
+written as they are, out of the storage itself: a file of a sidecar that is stopped, or
+one that hosts share. Both stay encrypted: the age command and the identity file open
+them.`,
+		Example: `  sidevault export -e staging --format csv
+  sidevault export -e staging --format env --reveal --out staging.env
+  sidevault export salesforce -e production --raw --data-dir /var/lib/sidevault --out salesforce`,
+		Args: cobra.MatchAll(o.operands, func(cmd *cobra.Command, args []string) error { return o.online.check(cmd, o.raw) }),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.raw {
+				return o.run(cmd, args[0])
+			}
+			return o.runOnline(cmd, args)
+		},
 	}
 	flags := cmd.Flags()
+	o.remote.addFlags(cmd)
 	addSettings(flags, storageKeys()...)
 	flags.StringVarP(&o.environment, environmentFlag, "e", "", "`environment`; without it, what all environments share")
-	flags.StringVar(&o.name, "name", "", "`name` of the credential, default \"default\"")
-	flags.BoolVar(&o.raw, "raw", false, "export the files as they are stored; required")
-	flags.StringVar(&o.out, "out", "", "`directory` to write to; required")
-	flags.StringVar(&o.org, "org", defaultOrg, "`slug` of the org")
+	flags.StringVar(&o.name, "name", "", "`name` of the credential; default with --raw \"default\", else all")
+	flags.BoolVar(&o.raw, "raw", false, "export the files of a credential as they are stored")
+	flags.StringVar(&o.out, "out", "", "`file` to write, with --raw a directory, which is required then")
+	flags.StringVar(&o.org, "org", defaultOrg, "with --raw: `slug` of the org")
+	o.online.addFlags(cmd)
+	completeEnvironments(cmd, &o.remote)
+	completeIntegrations(cmd, &o.remote)
 	return cmd
+}
+
+func (o *exportOptions) operands(cmd *cobra.Command, args []string) error {
+	if o.raw || len(args) > 1 {
+		return operands("INTEGRATION")(cmd, args)
+	}
+	return nil
 }
 
 // Names of the exported files.
@@ -51,9 +77,8 @@ const (
 )
 
 func (o *exportOptions) run(cmd *cobra.Command, integration string) error {
-	if !o.raw || o.out == "" {
-		return usagef("--raw and --out are required").
-			hinted("sidevault export %s --raw --out DIR; a value alone is printed by \"sidevault get\"", integration)
+	if o.out == "" {
+		return usagef("--out is required with --raw").hinted("sidevault export %s --raw --out DIR", integration)
 	}
 	restrictFiles()
 	cfg, err := loadSettings(cmd.Flags(), o.sh)
