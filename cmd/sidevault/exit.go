@@ -22,6 +22,7 @@ const (
 	exitDenied
 	exitConflict
 	exitUnavailable
+	exitWarnings
 )
 
 // exits is the documentation of the exit codes, and which answers of a sidecar
@@ -38,6 +39,7 @@ func exits() []exit {
 			http.StatusConflict, http.StatusPreconditionFailed}},
 		{exitUnavailable, "the sidecar, its storage or a validator cannot be reached; try again later", []int{
 			http.StatusTooManyRequests, http.StatusServiceUnavailable}},
+		{exitWarnings, "doctor found warnings, and no errors", nil},
 	}
 }
 

@@ -33,7 +33,7 @@ func newRoot(sh *shell) *cobra.Command {
 		newTestCommand(sh), newCredentialCommand(sh), newRunCommand(sh), newTemplateCommand(sh), newWatchCommand(sh), newPurgeCommand(sh), newMigrateCommand(sh),
 		newEnvCommand(sh), newRotateCommand(sh), newCatalogCommand(sh), newPluginCommand(sh), newSyncCommand(sh), newKeyCommand(sh), newAuditCommand(sh),
 		newBackupCommand(sh), newRestoreCommand(sh), newRecoverCommand(sh),
-		newImportCommand(sh), newCopyCommand(sh), newRenameCommand(sh), newDiffCommand(sh),
+		newImportCommand(sh), newCopyCommand(sh), newRenameCommand(sh), newDiffCommand(sh), newDoctorCommand(sh),
 		newMCPCommand(sh), newExportCommand(sh), newManCommand(sh), newVersionCommand(sh),
 	)
 	completeAll(root, sh)
