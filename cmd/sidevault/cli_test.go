@@ -177,6 +177,8 @@ func TestExportRaw(t *testing.T) {
 	p.signalled(t, syscall.SIGTERM)
 	sidevault(t, "export", "salesforce", "-e", "staging", "--raw", "--data-dir", dir, "--out", out).wants(t, exitNotFound)
 	sidevault(t, "export", "salesforce", "-e", "production", "--data-dir", dir, "--out", out).wants(t, exitUsage, "--raw")
+	sidevault(t, "export", "salesforce", "--raw", "--data-dir", dir).wants(t, exitUsage, "--out is required")
+	sidevault(t, "export", "salesforce", "--raw", "--reveal", "--data-dir", dir).wants(t, exitUsage, "--reveal and --raw")
 	got := sidevault(t, "export", "salesforce", "-e", "production", "--raw", "--data-dir", dir, "--out", out)
 	got.wants(t, exitOK, "age -d -i "+filepath.Join(dir, identityFile), "age -d -i key.txt")
 	sidevault(t, "export", "salesforce", "-e", "production", "--raw", "--data-dir", dir, "--out", out).wants(t, exitError, "new directory")

@@ -43,8 +43,36 @@ func (l *leaks) commands() {
 	for _, args := range [][]string{{"list"}, {"status", "salesforce", "--json"}, {"audit", "list", "--limit", "500", "--json"}, {"key", "list", "--json"}} {
 		run(0, "", args...)
 	}
+	l.moves(run)
 	run(0, "", "delete", "salesforce")
 	l.watched(at)
+}
+
+// moves sends secrets through the commands that read and write files of credentials.
+func (l *leaks) moves(run func(want int, input string, args ...string) sidecar.Outcome) {
+	l.t.Helper()
+	variable := "SALESFORCE_VALUE='" + l.core("in a .env file") + "'\n"
+	for _, args := range [][]string{{"--dry-run"}, {}, {"--json"}} {
+		run(0, variable, append([]string{"import", "-", "-e", "staging"}, args...)...)
+	}
+	for format, text := range map[string]string{
+		"env":       "SALESFORCE_VALUE=1\n" + l.core("at the start of a broken line") + "\nA='" + l.core("in a broken quote"),
+		"csv":       "integration,value\nsalesforce," + l.core("in a broken row") + ",x\n",
+		"json":      `{"sftp": {"host": "` + l.core("in broken JSON") + `"`,
+		"vault":     `{"data": {"host": "` + l.core("in KV version 1") + `"}}`,
+		"1password": `[{"password": "` + l.core("in no item") + `"}]`,
+		"doppler":   `{"A": ["` + l.core("in a list") + `"]}`,
+	} {
+		run(2, text, "import", "-", "--format", format)
+	}
+	run(2, "SFTP_HOST="+l.core("in an incomplete credential"), "import", "-", "--format", "env")
+	run(0, "", "copy", "salesforce", "--from", "staging", "--to", "development")
+	run(0, "", "rename", "salesforce", "moved", "-e", "development")
+	run(0, "", "diff", "staging", "development", "--json")
+	for _, format := range []string{"json", "csv"} {
+		run(0, "", "export", "--all", "--format", format)
+	}
+	run(0, "", "export", "-e", "staging", "--reveal", "--out", filepath.Join(l.t.TempDir(), "export.json"))
 }
 
 // run runs a command and searches what it prints; its standard output may hold
