@@ -217,11 +217,12 @@ func (v *Vault) VerifyAudit(ctx context.Context, c Caller) (verdict Verdict, err
 	if err := a.admin(); err != nil {
 		return Verdict{}, err
 	}
-	return VerifyChain(ctx, v.backend)
+	return VerifyChain(ctx, v.backend, nil)
 }
 
-// VerifyChain walks the chain of a backend's log, which needs no key.
-func VerifyChain(ctx context.Context, b backends.Backend) (Verdict, error) {
+// VerifyChain walks the chain of a backend's log, which needs no key. progress, unless
+// it is nil, is told how many of the entries were walked.
+func VerifyChain(ctx context.Context, b backends.Backend, progress func(done, total uint64)) (Verdict, error) {
 	head, err := b.Head(ctx)
 	if err != nil {
 		return Verdict{}, storageError(err)
@@ -246,6 +247,9 @@ func VerifyChain(ctx context.Context, b backends.Backend) (Verdict, error) {
 			verdict.Broken = at.Seq + 1
 			verdict.Reason = fmt.Sprintf("entry %d is missing: the log says that it has %d", at.Seq+1, head.Seq)
 			return verdict, nil
+		}
+		if progress != nil {
+			progress(at.Seq, head.Seq)
 		}
 		if at.Seq == head.Seq && at.Hash != head.Hash {
 			verdict.Broken, verdict.Reason = at.Seq, fmt.Sprintf("entry %d is not the last one that was written", at.Seq)

@@ -129,11 +129,11 @@ func TestVerifyAudit(t *testing.T) {
 		t.Fatalf("%+v, %v", verdict, err)
 	}
 	forged := &forgedLog{Backend: f.backend, at: 3}
-	verdict, err = vault.VerifyChain(t.Context(), forged)
+	verdict, err = vault.VerifyChain(t.Context(), forged, nil)
 	if err != nil || verdict.Broken != 3 {
 		t.Errorf("an altered entry 3: %+v, %v", verdict, err)
 	}
-	verdict, err = vault.VerifyChain(t.Context(), &forgedLog{Backend: f.backend, at: 4, drop: true})
+	verdict, err = vault.VerifyChain(t.Context(), &forgedLog{Backend: f.backend, at: 4, drop: true}, nil)
 	if err != nil || verdict.Broken != 4 {
 		t.Errorf("a missing entry 4: %+v, %v", verdict, err)
 	}

@@ -79,7 +79,10 @@ const maxAuditPage = 500
 
 func (o *auditListOptions) collect(cmd *cobra.Command, c *client.Client) ([]wire.AuditEntry, error) {
 	entries := []wire.AuditEntry{}
+	bar := newBar(o.sh, "Reading the audit log")
+	defer bar.end()
 	for {
+		bar.set(len(entries), o.limit)
 		o.query.Limit = min(o.limit-len(entries), maxAuditPage)
 		page, err := c.Audit(cmd.Context(), o.query)
 		if err != nil {
@@ -161,10 +164,11 @@ func (o *auditVerifyOptions) run(cmd *cobra.Command) error {
 }
 
 func (o *auditVerifyOptions) verifyRemote(cmd *cobra.Command) (wire.AuditHead, error) {
-	c, err := o.client()
+	c, err := o.patient()
 	if err != nil {
 		return wire.AuditHead{}, err
 	}
+	defer waiting(o.sh, "The sidecar walks its audit log")()
 	head, err := c.AuditHead(cmd.Context(), true)
 	return head.Data, err
 }
@@ -185,7 +189,9 @@ func (o *auditVerifyOptions) verifyOffline(cmd *cobra.Command) (wire.AuditHead, 
 		return wire.AuditHead{}, err
 	}
 	defer backend.Close()
-	verdict, err := vault.VerifyChain(cmd.Context(), backend)
+	bar := newBar(o.sh, "Verifying")
+	defer bar.end()
+	verdict, err := vault.VerifyChain(cmd.Context(), backend, func(done, total uint64) { bar.set(int(done), int(total)) })
 	intact := verdict.Broken == 0
 	return wire.AuditHead{
 		Seq: verdict.Head.Seq, Hash: verdict.Head.Hash.String(), Intact: &intact, BrokenAt: verdict.Broken, Reason: verdict.Reason,

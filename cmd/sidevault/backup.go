@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -45,7 +43,7 @@ identities apart from it. "sidevault restore" makes a vault of it again.`,
 }
 
 func (o *backupOptions) run(cmd *cobra.Command, path string) (err error) {
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := interruptible(cmd.Context())
 	defer stop()
 	restrictFiles()
 	if exists(path) {

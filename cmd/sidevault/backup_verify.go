@@ -8,11 +8,9 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,25 +36,17 @@ func (b *backupFile) check(ctx context.Context, path string, cfg settings, trust
 	if err != nil {
 		return nil, err
 	}
-	p := newProgress(b.sh)
+	p := newBar(b.sh, "Checking the backup's lines")
 	checked, err := vault.CheckBackup(ctx, vault.BackupCheck{
 		Open:       func() (io.ReadCloser, error) { return os.Open(path) },
 		Identities: outer, Roots: roots, Trusted: trusted,
-		Progress: func(done, total uint64) { showLines(p, done, total) },
+		Progress: func(done, total uint64) { p.set(int(done), int(total)) },
 	})
 	p.end()
 	if err != nil {
 		return nil, b.explain(ctx, path, cfg, err)
 	}
 	return checked, nil
-}
-
-func showLines(p *progress, done, total uint64) {
-	if total == 0 {
-		p.show("Read %d lines", done)
-		return
-	}
-	p.show("Checked %d of %d lines (%d%%)", done, total, 100*done/total)
 }
 
 func (b *backupFile) explain(ctx context.Context, path string, cfg settings, err error) error {
@@ -104,7 +94,7 @@ trusts. Nothing is changed, and no audit log gets an entry: it is the file that 
 }
 
 func (o *backupVerifyOptions) run(cmd *cobra.Command, path string) error {
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := interruptible(cmd.Context())
 	defer stop()
 	cfg, err := loadSettings(cmd.Flags(), o.sh)
 	if err != nil {

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -49,7 +46,7 @@ serves what is there.`,
 }
 
 func (o *migrateOptions) run(ctx context.Context) (err error) {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := interruptible(ctx)
 	defer stop()
 	restrictFiles()
 	if err := errors.Join(urlFromFile("--from", &o.from, o.fromFile), urlFromFile("--to", &o.to, o.toFile)); err != nil {
@@ -69,7 +66,7 @@ func (o *migrateOptions) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = firstOf(err, to.Close()) }()
-	p := newProgress(o.sh)
+	p := newBar(o.sh, "")
 	result, err := migrate.Copy(ctx, migrate.Config{
 		From: from, To: to, LastKey: vault.HeaderKey, NotesKey: vault.CopyingKey, Resume: o.resume,
 		Progress: func(at migrate.Progress) { showMigration(p, at) },
@@ -81,12 +78,9 @@ func (o *migrateOptions) run(ctx context.Context) (err error) {
 	return o.tell(result)
 }
 
-func showMigration(p *progress, at migrate.Progress) {
-	if at.Total == 0 {
-		p.show("%s: %d", at.Stage, at.Done)
-		return
-	}
-	p.show("%s: %d of %d (%d%%)", at.Stage, at.Done, at.Total, 100*at.Done/at.Total)
+func showMigration(b *bar, at migrate.Progress) {
+	b.stage(string(at.Stage))
+	b.set(int(at.Done), int(at.Total))
 }
 
 // urlFromFile reads the URL from a file where one is named, and keeps passwords out of

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -61,7 +59,7 @@ func (o *vaultRestoreOptions) settings(flags *pflag.FlagSet) (settings, error) {
 }
 
 func (o *vaultRestoreOptions) run(cmd *cobra.Command, path string) error {
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := interruptible(cmd.Context())
 	defer stop()
 	restrictFiles()
 	cfg, err := o.settings(cmd.Flags())
@@ -145,7 +143,7 @@ func (o *vaultRestoreOptions) load(ctx context.Context, checked *vault.CheckedBa
 		return false, result, err
 	}
 	defer func() { err = firstOf(err, to.Close()) }()
-	p := newProgress(o.sh)
+	p := newBar(o.sh, "")
 	defer p.end()
 	result, err = migrate.Load(ctx, migrate.LoadConfig{
 		To: to, LastKey: vault.HeaderKey, NotesKey: vault.CopyingKey, Name: "backup " + checked.End.SHA256.String(),

@@ -62,7 +62,8 @@ func (o *rotateEnvironmentOptions) run(cmd *cobra.Command, args []string) error 
 	if err != nil {
 		return err
 	}
-	ctx := cmd.Context()
+	ctx, stop := interruptible(cmd.Context())
+	defer stop()
 	if o.all {
 		list, err := c.Environments(ctx)
 		if err != nil {
@@ -106,10 +107,12 @@ func (o *rotateEnvironmentOptions) follow(ctx context.Context, c *client.Client,
 		bar.set(got.Data.Done, got.Data.Total)
 		select {
 		case <-ctx.Done():
-			return wire.Rotation{}, failf(exitError, "interrupted; the rotation of %s goes on in the sidecar", name)
 		case <-time.After(rotationPoll):
 		}
 		got, err = c.Rotation(ctx, environment)
+	}
+	if ctx.Err() != nil {
+		return wire.Rotation{}, failf(exitError, "interrupted; the rotation of %s goes on in the sidecar once it has begun", name)
 	}
 	if err == nil && got.Data.Running {
 		return wire.Rotation{}, stuck(name, strings.Join(got.Data.Damaged, ", "))
