@@ -64,9 +64,11 @@ type changes struct {
 // prepare compares every credential with what is set, and has the sidecar check those
 // that differ, its validators too. What it refuses is one error.
 func (cs *changes) prepare(ctx context.Context) error {
+	ctx, stop := interruptible(ctx)
+	defer stop()
 	bar := newBar(cs.sh, "Checking")
 	defer bar.end()
-	var refused []error
+	var no refusedChanges
 	for i, c := range cs.list {
 		bar.set(i, len(cs.list))
 		if c.Change == changeSkip {
@@ -80,13 +82,35 @@ func (cs *changes) prepare(ctx context.Context) error {
 			return err
 		}
 		if err != nil {
-			refused = append(refused, fmt.Errorf("%s: %s", c.label(), explain(err).msg))
+			no.add(c.label(), explain(err))
 		}
 	}
-	if len(refused) == 0 {
+	return no.err(len(cs.list))
+}
+
+// refusedChanges collects which of several credentials a sidecar refuses, and why.
+type refusedChanges struct {
+	list   []error
+	denied *failure // the first of those that the caller may not set
+}
+
+func (r *refusedChanges) add(what string, f *failure) {
+	r.list = append(r.list, fmt.Errorf("%s: %s", what, f.msg))
+	if r.denied == nil && f.code == exitDenied {
+		r.denied = f
+	}
+}
+
+// err returns what was refused as one error, of the kind of a denial if one is among it.
+func (r *refusedChanges) err(of int) error {
+	if len(r.list) == 0 {
 		return nil
 	}
-	return usagef("nothing was changed, since %d of %d cannot be set", len(refused), len(cs.list)).because(fmt.Errorf("\n%w", errors.Join(refused...)))
+	f := usagef("nothing was changed, since %d of %d cannot be set", len(r.list), of).because(fmt.Errorf("\n%w", errors.Join(r.list...)))
+	if r.denied != nil {
+		f.code, f.hint = r.denied.code, r.denied.hint
+	}
+	return f
 }
 
 // check compares a credential with what is set and, when it differs, has it checked.
@@ -164,15 +188,16 @@ func secretOf(value *secret.Value, fields map[string]secret.Value) map[string]se
 	return fields
 }
 
-// confirm asks where a change is in a protected environment.
-func (cs *changes) confirm(ctx context.Context, o *consent) error {
-	var scopes []*string
+// confirm asks where a change is in a protected environment, or concerns others that are.
+func (cs *changes) confirm(ctx context.Context, o *consent, scopes ...*string) error {
+	wanted := 0
 	for _, c := range cs.list {
 		if c.wanted() {
+			wanted++
 			scopes = append(scopes, c.Environment)
 		}
 	}
-	if len(scopes) == 0 {
+	if wanted == 0 {
 		return nil
 	}
 	protected, err := protectedAmong(ctx, cs.c, scopes...)
@@ -185,6 +210,8 @@ func (cs *changes) confirm(ctx context.Context, o *consent) error {
 // make makes the changes one by one. It stops at the first that fails; an error says how
 // far it came, and that another run goes on from there.
 func (cs *changes) make(ctx context.Context) error {
+	ctx, stop := interruptible(ctx)
+	defer stop()
 	bar := newBar(cs.sh, cs.what)
 	defer bar.end()
 	var unsynced error

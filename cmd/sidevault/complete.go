@@ -19,7 +19,8 @@ func completeAll(cmd *cobra.Command, sh *shell) {
 		return
 	}
 	for flag, words := range map[string]wordsOf{
-		environmentFlag: environmentWords, "integration": integrationWords, "name": nameWords, "credential": choiceWords,
+		environmentFlag: environmentWords, "from": environmentWords, "to": environmentWords,
+		"integration": integrationWords, "name": nameWords, "credential": choiceWords,
 	} {
 		_, done := cmd.GetFlagCompletionFunc(flag)
 		if cmd.Flags().Lookup(flag) == nil || done || flag == "name" && !namesCredential(cmd) {
@@ -48,6 +49,8 @@ func operandWords(cmd *cobra.Command) wordsOf {
 		return onlyFirst(keyWords)
 	case strings.HasPrefix(first, "ID"):
 		return onlyFirst(idWords)
+	case strings.HasPrefix(first, "INTEGRATION..."):
+		return integrationWords
 	case strings.HasPrefix(first, "INTEGRATION"):
 		return onlyFirst(integrationWords)
 	case strings.HasPrefix(first, "ENVIRONMENT"), strings.HasPrefix(first, "NAME..."):

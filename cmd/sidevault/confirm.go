@@ -17,10 +17,11 @@ import (
 type consent struct{ yes bool }
 
 func (o *consent) addFlags(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&o.yes, "yes", false, "do not ask before a change in a protected environment; required where nobody can be asked")
+	cmd.Flags().BoolVar(&o.yes, "yes", false, "do not ask where a protected environment is concerned; required where nobody can be asked")
 }
 
-// ask asks before a command changes environments of which some are protected.
+// ask asks before a command changes, or reads out, environments of which some are
+// protected.
 func (o *consent) ask(sh *shell, protected []string, what string) error {
 	if o.yes || len(protected) == 0 {
 		return nil

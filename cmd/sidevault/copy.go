@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,7 +51,6 @@ Where a credential is set already, --replace gives it a new version.`,
 	flags.BoolVar(&o.dryRun, "dry-run", false, "show what would change, and change nothing")
 	o.consent.addFlags(cmd)
 	addOutputFlags(cmd, &o.form)
-	completeIntegrations(cmd, &o.remote)
 	return cmd
 }
 
@@ -67,8 +63,11 @@ func namedScope(name string) *string {
 }
 
 func (o *copyOptions) run(cmd *cobra.Command, integrations []string) error {
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
+	// Secrets pass through here.
+	if err := undumpable(); err != nil {
+		return err
+	}
+	ctx := cmd.Context()
 	if o.toName == "" {
 		o.toName = o.fromName
 	}
@@ -89,6 +88,11 @@ func (o *copyOptions) run(cmd *cobra.Command, integrations []string) error {
 	}
 	if err := cs.prepare(ctx); err != nil {
 		return err
+	}
+	for _, c := range cs.list {
+		if o.dryRun && o.refuses(c) {
+			c.Why += "; it takes --replace"
+		}
 	}
 	if !o.dryRun {
 		if err := o.agreed(ctx, cs); err != nil {
@@ -120,13 +124,17 @@ func (o *copyOptions) read(ctx context.Context, c *client.Client, integration st
 	}, nil
 }
 
+// refuses reports whether a change is one that nobody said to make.
+func (o *copyOptions) refuses(c *change) bool { return c.Change == changeRotate && !o.replace }
+
 // agreed refuses to replace what nobody said to, and asks about protected environments.
 func (o *copyOptions) agreed(ctx context.Context, cs *changes) error {
 	for _, c := range cs.list {
-		if c.Change == changeRotate && !o.replace {
+		if o.refuses(c) {
 			return failf(exitConflict, "%s is set already, and %s; nothing was changed", describe(c.IntegrationID, c.Environment, c.Name), c.Why).
 				hinted("--replace gives it a new version")
 		}
 	}
-	return cs.confirm(ctx, &o.consent)
+	// What is protected is also not to be read into what is not.
+	return cs.confirm(ctx, &o.consent, namedScope(o.from))
 }

@@ -38,13 +38,6 @@ two are the same would tell something about them.`,
 	cmd.Flags().BoolVar(&o.all, "all", false, "show what does not differ, too")
 	cmd.Flags().BoolVar(&o.exitCode, "exit-code", false, "end with code 1 where the two differ")
 	addOutputFlags(cmd, &o.form)
-	cmd.ValidArgsFunction = o.completer(func(ctx context.Context, c *client.Client) (names []string) {
-		list, _ := c.Environments(ctx)
-		for _, e := range list.Data {
-			names = append(names, e.Name)
-		}
-		return names
-	})
 	return cmd
 }
 

@@ -33,7 +33,8 @@ func foreign() map[string]string {
 	}
 	scripts := map[string]string{}
 	for name, by := range answers {
-		script := "#!/bin/sh\ncase \"$*\" in\n"
+		// What writes into a pipe must find a reader.
+		script := "#!/bin/sh\ncase \"$*\" in *' - '*) cat > /dev/null ;; esac\ncase \"$*\" in\n"
 		for args, prints := range by {
 			script += "'" + args + "') printf '%s\\n' '" + prints + "' ;;\n"
 		}

@@ -32,7 +32,8 @@ func newExportCommand(sh *shell) *cobra.Command {
 import reads. With --reveal, and an API key of admin scope, their values are in it, in
 clear: every one is read, and audited, first, and then all are written or none. A file
 that --out names is made, for its owner alone. Standard output must not be a terminal
-then, nor a file that others can read, unless --insecure-output is given.
+then, nor a file that others can read, unless --insecure-output is given. A protected
+environment is confirmed. --output table or yaml is for looking at it.
 
 With --raw, the stored record of one credential and the key file of its environment are
 written as they are, out of the storage itself: a file of a sidecar that is stopped, or
@@ -149,6 +150,11 @@ func (o *exportOptions) paths(raw vault.RawExport) []string {
 // tell prints the recipe.
 func (o *exportOptions) tell(cfg settings, raw vault.RawExport) error {
 	c, paths := raw.Credential, o.paths(raw)
+	if o.online.form.forPrograms() {
+		return o.online.form.print(o.sh.out, rawReport{
+			IntegrationID: c.Slot.Integration, Environment: c.Slot.Scope.Ptr(), Name: c.Slot.Name, Version: uint64(c.Version), Record: paths[0], Keys: paths[1:],
+		})
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "Wrote %s, version %d, to %s.\n\nTo open it with the age command alone:\n\n",
 		describe(c.Slot.Integration, c.Slot.Scope.Ptr(), c.Slot.Name), c.Version, strings.Join(paths, " and "))
@@ -158,4 +164,14 @@ func (o *exportOptions) tell(cfg settings, raw vault.RawExport) error {
 	fmt.Fprintf(&b, "  age -d -i key.txt %s\n  rm key.txt\n", quoted(paths[0]))
 	_, err := fmt.Fprint(o.sh.out, b.String())
 	return err
+}
+
+// rawReport is what --json prints with --raw.
+type rawReport struct {
+	IntegrationID string   `json:"integrationId"`
+	Environment   *string  `json:"environment"`
+	Name          string   `json:"name"`
+	Version       uint64   `json:"version"`
+	Record        string   `json:"record"`
+	Keys          []string `json:"keys"`
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -18,6 +19,8 @@ import (
 
 // onlineExport is the part of export that asks a sidecar.
 type onlineExport struct {
+	consent
+	form     output
 	format   string
 	all      bool
 	reveal   bool
@@ -29,13 +32,15 @@ func (o *onlineExport) addFlags(cmd *cobra.Command) {
 	flags.StringVar(&o.format, "format", string(transfer.JSON), "`format`: json, csv or env")
 	flags.BoolVar(&o.all, "all", false, "every environment, and what they share")
 	flags.BoolVar(&o.reveal, "reveal", false, "write the values in clear; takes an API key of admin scope")
+	o.consent.addFlags(cmd)
+	addOutputFlags(cmd, &o.form)
 	flags.BoolVar(&o.insecure, "insecure-output", false, "with --reveal: write to a terminal, or to a file that others can read")
 }
 
 // check refuses flags that do not go together.
 func (o *onlineExport) check(cmd *cobra.Command, raw bool) error {
 	if raw {
-		for _, name := range []string{"format", "all", "reveal", "insecure-output"} {
+		for _, name := range []string{"format", "all", "reveal", "insecure-output", "yes"} {
 			if cmd.Flags().Changed(name) {
 				return usagef("--%s and --raw are both given", name).hinted("--raw writes one credential, encrypted; leave one of them out")
 			}
@@ -46,13 +51,20 @@ func (o *onlineExport) check(cmd *cobra.Command, raw bool) error {
 		return usagef("the storage is named, and --raw is not given").
 			hinted("add --raw, or leave the storage out to ask the sidecar")
 	}
+	printed := cmd.Flags().Changed(outputFlag) || cmd.Flags().Changed(jsonFlag)
 	switch f := transfer.Format(o.format); {
+	case printed && cmd.Flags().Changed("format"):
+		return usagef("--format and --output are both given").hinted("--format json, csv or env writes what import reads; --output table or yaml is for looking at it")
+	case printed && o.form == asTable && o.reveal:
+		return usagef("a table shows no values").hinted("leave --reveal out, or choose --format json, csv or env")
 	case !slices.Contains([]transfer.Format{transfer.JSON, transfer.CSV, transfer.Env}, f):
 		return usagef("--format %q is none of json, csv, env", o.format)
 	case o.all && cmd.Flags().Changed(environmentFlag):
 		return usagef("--all and -e are both given").hinted("give one of them")
 	case o.all && f == transfer.Env:
 		return usagef("a .env file has no place for several environments").hinted("name one with -e, or choose --format json")
+	case printed:
+		o.format = string(o.form)
 	}
 	return nil
 }
@@ -62,6 +74,10 @@ func (o *exportOptions) runOnline(cmd *cobra.Command, args []string) error {
 		if err := checkPrivateOutput(o.sh); err != nil {
 			return err
 		}
+	}
+	// Secrets pass through here.
+	if err := undumpable(); err != nil {
+		return err
 	}
 	c, err := o.client()
 	if err != nil {
@@ -74,10 +90,10 @@ func (o *exportOptions) runOnline(cmd *cobra.Command, args []string) error {
 	}
 	var b bytes.Buffer
 	defer func() { clear(b.Bytes()) }()
-	if err := transfer.Write(&b, transfer.Format(o.online.format), records, o.online.reveal); err != nil {
+	if err := o.online.write(&b, records); err != nil {
 		return usagef("nothing was written: %s", err).hinted("--format json takes every credential; --name exports those of one name")
 	}
-	if err := o.deliver(b.Bytes()); err != nil {
+	if err := o.deliver(ctx, b.Bytes()); err != nil {
 		return err
 	}
 	fmt.Fprintf(o.sh.err, "Exported %s%s.\n", counted(uint64(len(records)), "credential"),
@@ -85,14 +101,44 @@ func (o *exportOptions) runOnline(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// deliver writes the file, or standard output.
-func (o *exportOptions) deliver(data []byte) error {
+// write writes the records in the format, or as they are to be looked at.
+func (o *onlineExport) write(b *bytes.Buffer, records []transfer.Record) error {
+	switch o.format {
+	case string(asTable):
+		var rows [][]string
+		for _, r := range records {
+			rows = append(rows, []string{r.Integration, showScope(r.Environment), r.Name, r.Status, fmt.Sprint(r.Version), r.UpdatedAt, r.ExpiresAt})
+		}
+		return printTable(b, []string{"INTEGRATION", "ENVIRONMENT", "NAME", "STATUS", "VERSION", "UPDATED", "EXPIRES"}, rows)
+	case string(asYAML):
+		var plain bytes.Buffer
+		defer func() { clear(plain.Bytes()) }()
+		if err := transfer.Write(&plain, transfer.JSON, records, o.reveal); err != nil {
+			return err
+		}
+		return asYAML.print(b, json.RawMessage(plain.Bytes()))
+	}
+	return transfer.Write(b, transfer.Format(o.format), records, o.reveal)
+}
+
+// deliver writes the file, which is whole or not there, or standard output.
+func (o *exportOptions) deliver(ctx context.Context, data []byte) error {
 	if o.out == "" {
 		_, err := o.sh.out.Write(data)
 		return err
 	}
-	if err := writePrivate(o.out, data); err != nil {
-		return failf(exitError, "export").because(err).hinted("--out names a file that does not exist yet")
+	_, stop := interruptible(ctx) // for the moment that the file has another name
+	defer stop()
+	const next = "--out names a file that does not exist yet, in a directory of yours"
+	f, err := createPending(o.out)
+	if err != nil {
+		return failf(exitError, "export").because(err).hinted(next)
+	}
+	if _, err = f.Write(data); err != nil {
+		return failf(exitError, "export").because(firstOf(err, f.drop()))
+	}
+	if err := f.keep(); err != nil {
+		return failf(exitError, "export").because(err).hinted(next)
 	}
 	return nil
 }
@@ -145,6 +191,17 @@ func (o *exportOptions) records(ctx context.Context, c *client.Client, scope *st
 	}
 	if !o.online.reveal {
 		return list, nil
+	}
+	var scopes []*string
+	for _, r := range list {
+		scopes = append(scopes, r.Environment)
+	}
+	protected, err := protectedAmong(ctx, c, scopes...)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.online.ask(o.sh, protected, "sidevault export"); err != nil {
+		return nil, err
 	}
 	return o.revealed(ctx, c, list)
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/goccy/go-yaml"
 )
 
 func TestExport(t *testing.T) {
@@ -63,10 +65,33 @@ func TestExport(t *testing.T) {
 	eventually(t, "the reads are audited", func() bool { return reads() >= 12 })
 	wantsValue(t, p, "c4n4ry'u\n2", "sftp", "-e", "production", "--field", "username")
 	p.cli(t, "", "export").wants(t, exitOK, "slack", "1 credential,")
-	p.cli(t, "", "export", "--all", "--reveal").wants(t, exitOK, "=c4n4ry", "c4n4ry-s")
-	p.cli(t, "", "export", "sftp", "--all", "--format", "csv", "--reveal").wants(t, exitOK, "integration,environment,name", "c4n4ry-h")
+	p.cli(t, "", "export", "--all", "--reveal").wants(t, exitUsage, "production is protected", "--yes to sidevault export")
+	p.cli(t, "", "export", "--all", "--reveal", "--yes").wants(t, exitOK, "=c4n4ry", "c4n4ry-s")
+	p.cli(t, "", "export", "sftp", "--all", "--format", "csv", "--reveal", "--yes").wants(t, exitOK, "integration,environment,name", "c4n4ry-h")
 	if got := p.cli(t, "", "export", "-e", "staging", "--format", "csv", "--reveal"); !strings.Contains(got.out, ",'=c4n4ry") {
 		t.Error("a formula is written to CSV as one")
+	}
+}
+
+// --output is for looking at it: the same data, in the forms of the other commands.
+func TestExportOutput(t *testing.T) {
+	t.Parallel()
+	p, _ := protectedVault(t)
+	p.cli(t, "c4n4ry", "set", "salesforce", "-e", "staging").wants(t, exitOK)
+	p.cli(t, "", "export", "--all", "-o", "table").wants(t, exitOK, "INTEGRATION", "salesforce", "staging")
+	p.cli(t, "", "export", "--all", "-o", "table", "--reveal").wants(t, exitUsage, "no values")
+	p.cli(t, "", "export", "--all", "-o", "yaml", "--format", "csv").wants(t, exitUsage, "--format and --output")
+	if asJSON := p.cli(t, "", "export", "--all", "--json"); asJSON.out != p.cli(t, "", "export", "--all").out {
+		t.Error("--json is another than --format json")
+	}
+	got := p.cli(t, "", "export", "--all", "-o", "yaml", "--reveal")
+	var list []struct{ IntegrationID, Value string }
+	data, err := yaml.YAMLToJSON([]byte(got.out))
+	if err == nil {
+		err = json.Unmarshal(data, &list)
+	}
+	if err != nil || len(list) != 1 || list[0].IntegrationID != "salesforce" || list[0].Value != "c4n4ry" {
+		t.Errorf("%d credentials, %v", len(list), err)
 	}
 }
 

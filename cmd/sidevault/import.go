@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,8 +69,11 @@ func formatNames() string {
 }
 
 func (o *importOptions) run(cmd *cobra.Command, path string) error {
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
+	// Secrets pass through here.
+	if err := undumpable(); err != nil {
+		return err
+	}
+	ctx := cmd.Context()
 	c, err := o.patient()
 	if err != nil {
 		return err

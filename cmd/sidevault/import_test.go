@@ -128,6 +128,23 @@ func TestImportRefuses(t *testing.T) {
 	(&process{addr: "http://127.0.0.1:1", keyFile: p.keyFile}).cli(t, "A=1", "import", "-", "--format", "env").wants(t, exitUnavailable, "http://127.0.0.1:1")
 }
 
+// A denial says what the key may, and which command makes one that may more.
+func TestImportDenied(t *testing.T) {
+	t.Parallel()
+	p, _ := protectedVault(t)
+	dir := t.TempDir()
+	file := writeFile(t, filepath.Join(dir, "a.csv"), "integration,environment,value\nslack,development,c4n4ry\nslack,staging,c4n4ry\n", 0o600)
+	for name, c := range map[string]struct{ grant, says []string }{
+		"environment": {[]string{"--scope", "admin", "-e", "development"}, []string{"line 3: slack, slack in staging", "the grant of k covers these environments: development", "sidevault key create"}},
+		"scope":       {[]string{"-e", "*"}, []string{"k has user scope", "sidevault key create --name NAME --scope admin"}},
+	} {
+		key := filepath.Join(dir, name+".key")
+		p.cli(t, "", append([]string{"key", "create", "--name", "k", "--key-file", key}, c.grant...)...).wants(t, exitOK)
+		(&process{addr: p.addr, keyFile: key}).cli(t, "", "import", file).wants(t, exitDenied, c.says...)
+	}
+	p.cli(t, "", "list", "--configured", "--json").wants(t, exitOK, "[]")
+}
+
 func TestImportForeign(t *testing.T) {
 	t.Parallel()
 	p, _ := protectedVault(t)
@@ -239,9 +256,12 @@ func TestCopy(t *testing.T) {
 
 	p.cli(t, "newer", "set", "salesforce", "-e", "staging").wants(t, exitOK)
 	p.cli(t, "", "copy", "salesforce", "--from", "staging", "--to", "production", "--yes").wants(t, exitConflict, "the value is another", "--replace")
+	p.cli(t, "", "copy", "salesforce", "--from", "staging", "--to", "production", "--dry-run").wants(t, exitOK, "would rotate", "it takes --replace")
 	wantsValue(t, p, "c4n4ry", "salesforce", "-e", "production")
 	p.cli(t, "", "copy", "salesforce", "--from", "staging", "--to", "production", "--yes", "--replace").wants(t, exitOK, "rotated")
 	wantsValue(t, p, "newer", "salesforce", "-e", "production")
+	p.cli(t, "", "copy", "salesforce", "--from", "production", "--to", "development").wants(t, exitUsage, "production is protected", "--yes")
+	p.cli(t, "", "status", "salesforce", "-e", "development").wants(t, exitOK, "Nothing is set")
 	p.cli(t, "", "copy", "slack", "--from", "@shared", "--to", "development", "--to-name", "second").wants(t, exitOK, `slack in development (name "second")`)
 	wantsValue(t, p, "shared", "slack", "-e", "development", "--name", "second")
 }

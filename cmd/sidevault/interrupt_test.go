@@ -41,12 +41,19 @@ func TestInterrupted(t *testing.T) {
 		"template watches": {"template", "--watch", "in", "out"},
 		"get":              {"get", "salesforce"},
 		"list":             {"list"},
+		"import":           {"import", "in", "--format", "env", "-e", "staging"},
+		"copy":             {"copy", "salesforce", "--from", "staging", "--to", "development"},
+		"rename":           {"rename", "salesforce", "x", "--yes"},
+		"diff":             {"diff", "staging", "production"},
+		"export":           {"export", "--reveal", "--all", "--out", "new"},
+		"backup":           {"backup", "new"},
+		"audit verify":     {"audit", "verify"},
 		"key create":       {"key", "create", "--name", "k", "-e", "staging", "--key-file", "key"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir, runtime := t.TempDir(), runtimeDir(t)
-			writeFile(t, filepath.Join(dir, "in"), `{{ credential "salesforce" }}`, 0o600)
+			writeFile(t, filepath.Join(dir, "in"), `A={{ credential "salesforce" }}`, 0o600)
 			writeFile(t, filepath.Join(dir, "out"), "before", 0o600)
 			address, asked := silent(t)
 			cmd := invocation{

@@ -33,7 +33,6 @@ finds it no more: the command says how many did in the last 30 days.`,
 	o.slotFlags.addFlags(cmd, &o.remote)
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "show whom it concerns, and change nothing")
 	o.consent.addFlags(cmd)
-	completeIntegrations(cmd, &o.remote)
 	return cmd
 }
 
