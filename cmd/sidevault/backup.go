@@ -17,6 +17,7 @@ import (
 type backupOptions struct {
 	remote
 	recipients []string
+	form       output
 }
 
 func newBackupCommand(sh *shell) *cobra.Command {
@@ -38,6 +39,7 @@ identities apart from it. "sidevault restore" makes a vault of it again.`,
 	o.addFlags(cmd)
 	addSettings(cmd.Flags(), storageKeys()...)
 	cmd.Flags().StringArrayVar(&o.recipients, "recipient", nil, "age `recipient` that can open the file, in the place of the vault's; repeat it for more")
+	addOutputFlags(cmd, &o.form)
 	cmd.AddCommand(newBackupVerifyCommand(sh))
 	return cmd
 }
@@ -68,8 +70,17 @@ func (o *backupOptions) run(cmd *cobra.Command, path string) (err error) {
 	case err != nil:
 		return notKept(err)
 	}
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, writtenBackup{File: path, Bytes: size})
+	}
 	_, err = fmt.Fprintf(o.sh.out, "Wrote %s, %d bytes.\n\nNext: sidevault backup verify %s --identity IDENTITY, where the identity is kept\n", path, size, quoted(path))
 	return err
+}
+
+// writtenBackup is what --json prints.
+type writtenBackup struct {
+	File  string `json:"file"`
+	Bytes int64  `json:"bytes"`
 }
 
 func isThere(path string) error {

@@ -10,8 +10,9 @@ import (
 )
 
 type restoreOptions struct {
-	sh  *shell
-	org string
+	sh   *shell
+	org  string
+	form output
 }
 
 func newCredentialRestoreCommand(sh *shell) *cobra.Command {
@@ -28,6 +29,7 @@ one that hosts share, and a root identity. The audit log says that it was done.`
 	}
 	flags := cmd.Flags()
 	addSettings(flags, storageKeys()...)
+	addOutputFlags(cmd, &o.form)
 	flags.StringVar(&o.org, "org", defaultOrg, "`slug` of the org")
 	return cmd
 }
@@ -51,7 +53,21 @@ func (o *restoreOptions) run(cmd *cobra.Command, id string) error {
 	if err := firstOf(err, v.close(context.WithoutCancel(ctx))); err != nil {
 		return err
 	}
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, restoredCredential{
+			ID: string(restored.ID), IntegrationID: restored.Slot.Integration, Environment: restored.Slot.Scope.Ptr(), Name: restored.Slot.Name, Version: uint64(restored.Version),
+		})
+	}
 	_, err = fmt.Fprintf(o.sh.out, "Restored %s: version %d, %s\n",
 		describe(restored.Slot.Integration, restored.Slot.Scope.Ptr(), restored.Slot.Name), restored.Version, restored.ID)
 	return err
+}
+
+// restoredCredential is what --json prints.
+type restoredCredential struct {
+	ID            string  `json:"id"`
+	IntegrationID string  `json:"integrationId"`
+	Environment   *string `json:"environment"`
+	Name          string  `json:"name"`
+	Version       uint64  `json:"version"`
 }

@@ -26,6 +26,7 @@ type shareOptions struct {
 }
 
 func (o *shareOptions) addFlags(cmd *cobra.Command) {
+	addOutputFlags(cmd, &o.form)
 	addSettings(cmd.Flags(), "data-dir", "backend", identityKey, environmentsKey)
 }
 
@@ -166,7 +167,7 @@ func (o *shareOptions) change(cmd *cobra.Command, args []string, do func(context
 	if warning != "" {
 		fmt.Fprint(o.sh.err, "sidevault: warning: "+warning)
 	}
-	return printHolders(ctx, o.sh, opened.vault, asTable)
+	return printHolders(ctx, o.sh, opened.vault, o.form)
 }
 
 func scopesNamed(v *vault.Vault, names []string) ([]envs.Scope, error) {
@@ -225,7 +226,6 @@ func newEnvKeysCommand(sh *shell) *cobra.Command {
 		},
 	}
 	o.addFlags(cmd)
-	addOutputFlags(cmd, &o.form)
 	return cmd
 }
 

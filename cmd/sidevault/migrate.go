@@ -18,6 +18,7 @@ type migrateOptions struct {
 	from, to         string
 	fromFile, toFile string
 	resume           bool
+	form             output
 }
 
 func newMigrateCommand(sh *shell) *cobra.Command {
@@ -41,6 +42,7 @@ serves what is there.`,
 	flags.StringVar(&o.to, "to", "", "`URL` of an empty storage; a bbolt file is made")
 	flags.StringVar(&o.fromFile, "from-file", "", "`file` of its owner alone that holds the URL, in place of --from: for a URL with a password")
 	flags.StringVar(&o.toFile, "to-file", "", "`file` of its owner alone that holds the URL, in place of --to")
+	addOutputFlags(cmd, &o.form)
 	flags.BoolVar(&o.resume, "resume", false, "go on with a copy that was interrupted")
 	return cmd
 }
@@ -142,7 +144,17 @@ func (o *migrateOptions) explain(ctx context.Context, err error) error {
 	return f
 }
 
+// migration is what --json prints.
+type migration struct {
+	Records   uint64 `json:"records"`
+	AuditSeq  uint64 `json:"auditEntries"`
+	AuditHash string `json:"auditHead"`
+}
+
 func (o *migrateOptions) tell(r migrate.Result) error {
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, migration{Records: r.Records, AuditSeq: r.Head.Seq, AuditHash: r.Head.Hash.String()})
+	}
 	_, err := fmt.Fprintf(o.sh.out, `Copied %s and %s; the copy was read back and is the same.
 
   audit head  %d %s

@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/quick"
 
+	"filippo.io/age"
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
@@ -103,4 +106,41 @@ func TestOutputFlags(t *testing.T) {
 	if n < 25 {
 		t.Errorf("%d commands print data", n)
 	}
+}
+
+// What changes the storage itself reports to programs, too.
+func TestOutputOfStorage(t *testing.T) {
+	t.Parallel()
+	p, dir := serveVault(t)
+	fillVault(t, p)
+	id := p.cli(t, "", "credential", "list", "--integration", "slack", "-o", "json")
+	var list []struct{ ID string }
+	if err := json.Unmarshal([]byte(id.out), &list); err != nil || len(list) != 1 {
+		t.Fatalf("%v\n%s", err, id.out)
+	}
+	p.cli(t, "", "delete", "slack", "-e", "production", "--name", "bot-2").wants(t, exitOK)
+	base := t.TempDir()
+	backup, to, identity := filepath.Join(base, "b.age"), filepath.Join(base, "to"), filepath.Join(dir, identityFile)
+	report := func(o outcome, parts ...string) {
+		t.Helper()
+		var v any
+		if o.wants(t, exitOK, parts...); json.Unmarshal([]byte(o.out), &v) != nil {
+			t.Errorf("not JSON: %s", o.out)
+		}
+	}
+	report(p.cli(t, "", "backup", backup, "--json"), backup, `"bytes"`)
+	p.signalled(t, syscall.SIGTERM)
+	stranger, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	recipient := stranger.Recipient().String()
+	report(sidevault(t, "credential", "restore", list[0].ID, "--data-dir", dir, "--json"), `"name": "bot-2"`, `"environment": "production"`)
+	report(sidevault(t, "env", "share", "staging", "--recipient", recipient, "--data-dir", dir, "--json"), recipient, `"keyHeld": true`)
+	report(sidevault(t, "purge", "--older-than", "0d", "--data-dir", dir, "--json"), `"credentials": 0`)
+	report(sidevault(t, "restore", backup, "--data-dir", to, "--identity", identity, "--json"), `"versionsChecked": 3`, `"auditHead"`)
+	report(sidevault(t, "export", "salesforce", "--raw", "--data-dir", to, "--identity", identity, "--out", filepath.Join(base, "raw"), "--json"), `"record"`, keyFile)
+	other, _ := moveTo(t, dir)
+	report(sidevault(t, "migrate", "--from", fileURL(to), "--to", fileURL(other), "--json"), `"records"`, `"auditEntries"`)
+	sidevault(t, "purge", "--older-than", "0d", "--data-dir", dir, "-o", "yaml").wants(t, exitOK, "credentials: 0")
 }

@@ -15,6 +15,7 @@ import (
 type purgeOptions struct {
 	sh        *shell
 	olderThan string
+	form      output
 }
 
 func newPurgeCommand(sh *shell) *cobra.Command {
@@ -31,6 +32,7 @@ backup from before has the values after that.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	addSettings(cmd.Flags(), storageKeys()...)
+	addOutputFlags(cmd, &o.form)
 	cmd.Flags().StringVar(&o.olderThan, "older-than", "", "`age` of the deletion: days, as in 90d, or a duration, as in 36h; required")
 	return cmd
 }
@@ -57,6 +59,9 @@ func (o *purgeOptions) run(cmd *cobra.Command) error {
 	p.end()
 	if err := firstOf(err, v.close(context.WithoutCancel(ctx))); err != nil {
 		return err
+	}
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, map[string]int{"credentials": purged.Credentials, "versions": purged.Versions})
 	}
 	_, err = fmt.Fprintf(o.sh.out, "Purged %s, %s.\n", count(&purged.Credentials, "credential"), count(&purged.Versions, "version"))
 	return err

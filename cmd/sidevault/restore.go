@@ -23,6 +23,7 @@ type vaultRestoreOptions struct {
 	backend     string // URL
 	backendFile string // that has the URL
 	damaged     bool
+	form        output
 }
 
 func newRestoreCommand(sh *shell) *cobra.Command {
@@ -43,6 +44,7 @@ are valid again, and changes that syncers had not taken then are handed to them.
 	}
 	o.addFlags(cmd)
 	addSettings(cmd.Flags(), "data-dir", "identity")
+	addOutputFlags(cmd, &o.form)
 	cmd.Flags().StringVar(&o.backend, backendKey, "", "`URL` of an empty storage; default vault.db in the data directory")
 	cmd.Flags().StringVar(&o.backendFile, backendFileKey, "", "`file` of its owner alone that holds the URL, in place of --backend: for a URL with a password")
 	cmd.Flags().BoolVar(&o.damaged, "keep-damaged", false, "restore also what was damaged when the backup was made; it is served to nobody")
@@ -174,6 +176,11 @@ func (o *vaultRestoreOptions) explainLoad(ctx context.Context, err error) error 
 }
 
 func (o *vaultRestoreOptions) tell(cfg settings, b *vault.CheckedBackup, r migrate.Result) error {
+	if o.form.forPrograms() {
+		report := reportOf(b)
+		report.AuditSeq, report.AuditHash = r.Head.Seq, r.Head.Hash.String()
+		return o.form.print(o.sh.out, report)
+	}
 	unchecked := ""
 	for _, line := range notOpened(b.Locked) {
 		unchecked += "  not opened  " + line + "\n"
