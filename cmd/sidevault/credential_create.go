@@ -26,7 +26,9 @@ func (o *setOptions) create(cmd *cobra.Command, integration string) error {
 	if err != nil {
 		return err
 	}
+	end := waiting(o.sh, "The sidecar checks and stores the credential")
 	made, err := c.Create(cmd.Context(), o.slot(cmd, integration), in)
+	end()
 	if err != nil && made.ID == "" {
 		return err
 	}

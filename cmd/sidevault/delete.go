@@ -38,7 +38,9 @@ func (o *deleteOptions) run(cmd *cobra.Command, integration string) error {
 	if err != nil {
 		return err
 	}
+	end := waiting(o.sh, "The sidecar deletes the credential")
 	removed, err := c.Remove(cmd.Context(), o.slot(cmd, integration), o.opts)
+	end()
 	if err != nil {
 		return err
 	}

@@ -96,7 +96,7 @@ func (d *doctor) fault(check string, err error) {
 		d.say(severityUnseen, check, "run it as the sidecar's user, with sudo -u USER sidevault doctor", "%s", f.msg)
 		return
 	}
-	d.say(severityError, check, f.hint, "%s", f.msg)
+	d.say(severityError, check, cmp.Or(f.hint, "mend what it says, then run sidevault doctor again"), "%s", f.msg)
 }
 
 func (o *doctorOptions) run(cmd *cobra.Command) error {
@@ -112,20 +112,26 @@ func (o *doctorOptions) run(cmd *cobra.Command) error {
 	if d.cfg, err = loadSettings(cmd.Flags(), o.sh); err != nil {
 		d.fault("settings", err)
 	}
-	ctx := cmd.Context()
-	c := d.examineSidecar(ctx)
-	if err == nil {
-		d.examineHost(ctx, namesStorage(cmd.Flags()) || d.cfg.given["data-dir"] || d.cfg.file != "")
-	}
-	if c != nil {
-		d.examineVault(ctx, c)
-	}
+	d.examine(cmd, err == nil)
 	rank := func(s string) int { return slices.Index(severities(), s) }
 	slices.SortStableFunc(d.list, func(a, b finding) int { return cmp.Compare(rank(a.Severity), rank(b.Severity)) })
 	if err := o.tell(d.list); err != nil {
 		return err
 	}
 	return verdict(d.list)
+}
+
+// examine looks at everything, at this host where its settings are known.
+func (d *doctor) examine(cmd *cobra.Command, configured bool) {
+	defer waiting(d.sh, "Looking at host, sidecar and credentials")()
+	ctx := cmd.Context()
+	c := d.examineSidecar(ctx)
+	if configured {
+		d.examineHost(ctx, namesStorage(cmd.Flags()) || d.cfg.given["data-dir"] || d.cfg.file != "")
+	}
+	if c != nil {
+		d.examineVault(ctx, c)
+	}
 }
 
 // tell prints the findings.
@@ -140,16 +146,22 @@ func (o *doctorOptions) tell(list []finding) error {
 			fine = append(fine, f.Check)
 			continue
 		}
-		fmt.Fprintf(&b, "%-8s %s: %s\n", f.Severity, f.Check, f.Message)
+		fmt.Fprintf(&b, "%s %s: %s\n", o.severity(f.Severity), f.Check, f.Message)
 		if f.Cure != "" {
 			fmt.Fprintf(&b, "         cure: %s\n", f.Cure)
 		}
 	}
 	if slices.Sort(fine); len(fine) > 0 {
-		fmt.Fprintf(&b, "%-8s %s\n", severityOK, strings.Join(slices.Compact(fine), ", "))
+		fmt.Fprintf(&b, "%s %s\n", o.severity(severityOK), strings.Join(slices.Compact(fine), ", "))
 	}
 	_, err := fmt.Fprint(o.sh.out, b.String())
 	return err
+}
+
+// severity prints a severity in its column.
+func (o *doctorOptions) severity(s string) string {
+	color := map[string]string{severityError: red, severityWarning: yellow, severityInfo: cyan, severityOK: green}[s]
+	return o.sh.paint(color, s) + strings.Repeat(" ", len("warning ")-len(s))
 }
 
 // verdict returns the error that stands for the worst finding.

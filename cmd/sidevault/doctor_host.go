@@ -133,7 +133,11 @@ func syncTime(dir string) (median time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+	defer func() { err = errors.Join(err, f.Close()) }()
+	// It stays open without a name, so that an interruption leaves nothing.
+	if err := os.Remove(f.Name()); err != nil {
+		return 0, err
+	}
 	var took []time.Duration
 	for range syncRounds {
 		start := time.Now()

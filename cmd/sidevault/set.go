@@ -72,7 +72,9 @@ func (o *setOptions) run(cmd *cobra.Command, integration string) error {
 	if err != nil {
 		return err
 	}
+	end := waiting(o.sh, "The sidecar checks and stores the credential")
 	set, err := c.Set(cmd.Context(), o.slot(cmd, integration), in)
+	end()
 	if err != nil && set.Data.ID == "" {
 		return err
 	}

@@ -45,7 +45,10 @@ func (o *testOptions) run(cmd *cobra.Command, integration string) error {
 		return err
 	}
 	slot := o.slot(cmd, integration)
-	if err := c.Test(cmd.Context(), slot, in); err != nil {
+	end := waiting(o.sh, "The sidecar checks the credential")
+	err = c.Test(cmd.Context(), slot, in)
+	end()
+	if err != nil {
 		return err
 	}
 	if o.form.forPrograms() {
