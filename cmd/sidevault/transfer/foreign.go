@@ -53,7 +53,10 @@ func readSecret(path string, n node, p *problems) []Entry {
 // or be in an array:
 //
 //	{"id": ..., "title": "SFTP", "category": "SERVER", "fields": [
-//	  {"id": "password", "type": "CONCEALED", "purpose": "PASSWORD", "label": "password", "value": ...}]}
+//	  {"id": "password", "type": "CONCEALED", "purpose": "PASSWORD", "label": "password", "value": ...},
+//	  {"id": ..., "section": {"id": ..., "label": "Admin"}, "type": "STRING", "label": "user", "value": ...}]}
+//
+// A label that several fields have is SECTION/LABEL, as in secret references.
 
 func isItem(n node) bool {
 	return n.member("title").kind == '"' && n.member("category").kind == '"' && n.member("id").kind == '"'
@@ -82,11 +85,17 @@ func readItem(n node, p *problems) Entry {
 	if n.member("fields").kind != '[' {
 		return Entry{Line: n.line, Source: title, Skip: "it has no fields: op item list --format json | op item get - --format json --reveal prints them"}
 	}
-	fields := map[string]secret.Value{}
+	fields, labels := map[string]secret.Value{}, map[string]int{}
+	for _, f := range n.member("fields").items {
+		labels[fieldLabel(f)]++
+	}
 	for _, f := range n.member("fields").items {
 		label, v := fieldLabel(f), f.member(ValueField)
-		if v.kind != '"' || v.text.Len() == 0 || f.member("purpose").string() == "NOTES" || f.member("type").string() == "OTP" {
+		if v.kind != '"' || v.text.Len() == 0 || isNote(f) {
 			continue
+		}
+		if section := f.member("section").member("label").string(); section != "" && labels[label] > 1 {
+			label = section + "/" + label
 		}
 		if strings.HasPrefix(v.text.Reveal(), concealed) {
 			p.add(f.line, "the value of %q in %q is concealed: add --reveal to op item get", label, title)
@@ -99,6 +108,13 @@ func readItem(n node, p *problems) Entry {
 		fields[label] = v.text
 	}
 	return record(n.line, title, alone(fields))
+}
+
+// isNote reports whether a field is nothing that a program authenticates with. The
+// command calls one-time passwords OTP, the Connect server TOTP.
+func isNote(f node) bool {
+	kind := f.member("type").string()
+	return kind == "OTP" || kind == "TOTP" || f.member("purpose").string() == "NOTES" || f.member("id").string() == "notesPlain"
 }
 
 func fieldLabel(f node) string {
@@ -124,6 +140,8 @@ func alone(fields map[string]secret.Value) map[string]secret.Value {
 //
 //	{"OPENAI_API_KEY": "sk-...", "DOPPLER_CONFIG": "prd", ...}
 //	{"OPENAI_API_KEY": {"computed": "sk-...", "note": ""}, ...}
+//
+// Its API answers with the latter below "secrets".
 
 // own are the variables that Doppler adds of itself.
 func own(name string) bool {
@@ -131,6 +149,7 @@ func own(name string) bool {
 }
 
 func isDoppler(n node) bool {
+	n = answered(n)
 	for _, m := range n.members {
 		if own(m.name) || m.kind == '{' && m.has("computed") {
 			return true
@@ -139,9 +158,21 @@ func isDoppler(n node) bool {
 	return false
 }
 
+// answered returns the secrets of what the API answers, and anything else as it is.
+func answered(n node) node {
+	secrets := n.member("secrets")
+	for _, m := range secrets.members {
+		if m.has("computed") {
+			return secrets
+		}
+	}
+	return n
+}
+
 func (n node) has(name string) bool { return n.member(name).kind != 0 }
 
 func readDoppler(d node, p *problems) (list []Entry) {
+	d = answered(d)
 	if d.kind != '{' {
 		p.add(d.line, "not what \"doppler secrets download --no-file --format json\" prints")
 		return nil
