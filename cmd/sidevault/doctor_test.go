@@ -61,7 +61,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 	}
 	wantsCures(t, list)
 	for check, says := range map[string]string{
-		"data directory": dir, "disk": "to be on the disk", "catalog": "valid", "vault": "ready", "keys": "production", "outbox": "nothing waits",
+		"data directory": dir, "disk": "MiB are free", "catalog": "valid", "vault": "ready", "keys": "production", "outbox": "nothing waits",
 		"audit log": "intact", "credentials": "1 credential, none of them", "clock": "agrees", "API keys": "1 key",
 	} {
 		wantsFinding(t, list, severityOK, check, says)
@@ -76,17 +76,9 @@ func TestDoctorFindsNothing(t *testing.T) {
 	} else if pid != 0 {
 		wantsFinding(t, list, severityOK, "core dumps", "none")
 	}
-	p.cli(t, "", "doctor", "--data-dir", dir, "--all").wants(t, listVerdict(list), "ok       audit log: its chain of")
-}
-
-// listVerdict is the exit code for findings.
-func listVerdict(list []finding) exitCode {
-	for _, f := range list {
-		if f.Severity == severityWarning {
-			return exitWarnings
-		}
-	}
-	return exitOK
+	got := p.cli(t, "", "doctor", "--data-dir", dir, "--all")
+	// How long a write takes is the machine's affair.
+	got.wants(t, listVerdictOf(got), "ok       audit log: its chain of", "a write takes")
 }
 
 func TestDoctorOnCredentials(t *testing.T) {
@@ -134,6 +126,7 @@ func TestDoctorOnPermissionsAndChain(t *testing.T) {
 	p.cli(t, "one", "set", "slack").wants(t, exitOK)
 	p.signalled(t, syscall.SIGTERM)
 	list, code := examine(t, p, "--data-dir", dir)
+	wantsCures(t, list)
 	wantsFinding(t, list, severityError, "sidecar", p.addr)
 	wantsFinding(t, list, severityOK, "backend", vaultFile)
 	wantsFinding(t, list, severityUnseen, "audit log", "sidevault audit verify --data-dir")
@@ -179,6 +172,7 @@ func TestDoctorOnPluginsAndTLS(t *testing.T) {
 
 	writeFile(t, g.config, strings.Replace(readFile(t, g.config), g.sum, strings.Repeat("0", 64), 1), 0o622)
 	list, code := examine(t, p, "--data-dir", dir, "--config", g.config, "--tls-cert", g.config, "--tls-key", key)
+	wantsCures(t, list)
 	wantsFinding(t, list, severityError, "plugin files", "sha256: "+g.sum)
 	wantsFinding(t, list, severityError, "certificate", "")
 	wantsFinding(t, list, severityWarning, "settings", "chmod go-w")

@@ -17,19 +17,6 @@ func TestExport(t *testing.T) {
 	p.cli(t, "=c4n4ry", "set", "salesforce", "-e", "staging", "--label", "team=a").wants(t, exitOK)
 	p.cli(t, `{"sftp":{"host":"c4n4ry-h","username":"c4n4ry'u\n2"}}`, "import", "-", "-e", "staging").wants(t, exitOK)
 	p.cli(t, "c4n4ry-s", "set", "slack").wants(t, exitOK)
-	reads := func() int {
-		got := p.cli(t, "", "audit", "list", "--action", "read_integration_credentials", "--limit", "100", "--json")
-		var list []struct{ Metadata struct{ Count int } }
-		if err := json.Unmarshal([]byte(got.out), &list); err != nil {
-			t.Fatal(err)
-		}
-		n := 0
-		for _, e := range list {
-			n += max(1, e.Metadata.Count)
-		}
-		return n
-	}
-
 	for _, format := range []string{"json", "csv", "env"} {
 		got := p.cli(t, "", "export", "-e", "staging", "--format", format)
 		got.wants(t, exitOK, "salesforce", "sftp", "without values")
@@ -37,7 +24,7 @@ func TestExport(t *testing.T) {
 			t.Errorf("%s: more is exported than was asked for:\n%s", format, got.out)
 		}
 	}
-	if n := reads(); n != 0 {
+	if n := reads(t, p); n != 0 {
 		t.Errorf("%d reads for metadata", n)
 	}
 	for _, format := range []string{"json", "csv", "env"} {
@@ -62,7 +49,7 @@ func TestExport(t *testing.T) {
 	p.cli(t, "", "import", filepath.Join(dir, "out.json"), "-e", "production", "--yes").wants(t, exitUsage, "is of staging, and not of production")
 	p.cli(t, "", "import", filepath.Join(dir, "out.env"), "-e", "production", "--yes").wants(t, exitOK, "created")
 	// Each of the exports read two, and so did each import that compared.
-	eventually(t, "the reads are audited", func() bool { return reads() >= 12 })
+	eventually(t, "the reads are audited", func() bool { return reads(t, p) >= 12 })
 	wantsValue(t, p, "c4n4ry'u\n2", "sftp", "-e", "production", "--field", "username")
 	p.cli(t, "", "export").wants(t, exitOK, "slack", "1 credential,")
 	p.cli(t, "", "export", "--all", "--reveal").wants(t, exitUsage, "production is protected", "--yes to sidevault export")
@@ -71,6 +58,20 @@ func TestExport(t *testing.T) {
 	if got := p.cli(t, "", "export", "-e", "staging", "--format", "csv", "--reveal"); !strings.Contains(got.out, ",'=c4n4ry") {
 		t.Error("a formula is written to CSV as one")
 	}
+}
+
+// reads counts the reads in the audit log.
+func reads(t *testing.T, p *process) (n int) {
+	t.Helper()
+	got := p.cli(t, "", "audit", "list", "--action", "read_integration_credentials", "--limit", "100", "--json")
+	var list []struct{ Metadata struct{ Count int } }
+	if err := json.Unmarshal([]byte(got.out), &list); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		n += max(1, e.Metadata.Count)
+	}
+	return n
 }
 
 // --output is for looking at it: the same data, in the forms of the other commands.

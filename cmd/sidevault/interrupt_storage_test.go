@@ -62,7 +62,9 @@ func TestStorageInterrupted(t *testing.T) {
 		left  []string
 	}{
 		"migrate": {func(to string) []string { return []string{"migrate", "--from", fileURL(dir), "--to", fileURL(to)} }, []string{"--resume"}, []string{vaultFile}},
-		"restore": {func(to string) []string { return []string{"restore", backup, "--data-dir", to, "--identity", identity, "--keep-damaged"} }, nil, []string{vaultFile, trustFile}},
+		"restore": {func(to string) []string {
+			return []string{"restore", backup, "--data-dir", to, "--identity", identity, "--keep-damaged"}
+		}, nil, []string{vaultFile, trustFile}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args, file, got := interruptedOnce(t, func() ([]string, string) {
