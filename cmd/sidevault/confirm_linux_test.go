@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A person is asked for the name of the protected environment.
@@ -63,4 +64,25 @@ func TestExportGuardsOutput(t *testing.T) {
 	if !strings.Contains(readFile(t, loose.Name()), "c4n4ry") {
 		t.Error("nothing is written when told to")
 	}
+}
+
+// Ctrl-C is an answer, too.
+func TestConsentInterrupted(t *testing.T) {
+	t.Parallel()
+	p, _ := protectedVault(t)
+	file := writeFile(t, filepath.Join(t.TempDir(), "a.env"), "SLACK=c4n4ry\n", 0o600)
+	s := startSession(t, invocation{
+		env: []string{addrVariable + "=" + p.addr, tokenFileVariable + "=" + p.keyFile}, args: []string{"import", file, "-e", "production"},
+	}.command(t.Context(), t))
+	s.shows(t, "Type its name to go on", 1)
+	s.types(t, "\x03")
+	select {
+	case <-s.done:
+	case <-time.After(deadline):
+		t.Fatal("it goes on waiting")
+	}
+	if s.cmd.ProcessState.Success() {
+		t.Error("it succeeded")
+	}
+	p.cli(t, "", "list", "--configured", "--json").wants(t, exitOK, "[]")
 }
