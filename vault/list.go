@@ -31,7 +31,7 @@ func (v *Vault) List(ctx context.Context, c Caller, f Filter, after string, limi
 		return nil, "", err
 	}
 	if f.Usage {
-		if err := v.reads.settleAll(ctx); err != nil {
+		if err := v.reads.flush(ctx); err != nil {
 			return nil, "", storageError(err)
 		}
 	}

@@ -266,11 +266,6 @@ func (l *readLog) settle(ctx context.Context, org Org, id ID) error {
 	return l.flushAnd(ctx, l.shards[:], func(ctx context.Context) error { return l.usage.settle(ctx, org.ID, string(id)) })
 }
 
-// settleAll is flush with the usage of every credential.
-func (l *readLog) settleAll(ctx context.Context) error {
-	return l.flushAnd(ctx, l.shards[:], l.usage.all)
-}
-
 func (l *readLog) flushAnd(ctx context.Context, from []readShard, usage func(context.Context) error) error {
 	l.flushing.Lock()
 	defer l.flushing.Unlock()
@@ -382,7 +377,7 @@ func (l *readLog) close(ctx context.Context) error {
 	l.end(ctx)
 	var reason error
 	for {
-		err := l.settleAll(ctx)
+		err := l.flushAnd(ctx, l.shards[:], l.usage.all)
 		if err == nil || errors.Is(err, backends.ErrClosed) {
 			return err
 		}
