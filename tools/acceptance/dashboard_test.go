@@ -182,11 +182,11 @@ type dashboard struct {
 	}
 }
 
-var variableRE = regexp.MustCompile(`\$\{?[a-z_]+\}?`)
+var dashboardVariableRE = regexp.MustCompile(`\$\{?[a-z_]+\}?`)
 
 // evaluable puts what Grafana would into the place of its variables.
 func (d dashboard) evaluable(t *testing.T, expr string) string {
-	return variableRE.ReplaceAllStringFunc(expr, func(v string) string {
+	return dashboardVariableRE.ReplaceAllStringFunc(expr, func(v string) string {
 		switch name := strings.Trim(v, "${}"); {
 		case name == "__rate_interval" || name == "__range":
 			return "5m"

@@ -158,13 +158,13 @@ func (p *runningPod) serveTo(key, cert string) *guide.Reader {
 	return r
 }
 
-var variableRE = regexp.MustCompile(`\(SIDEVAULT_[A-Z_]+\)`)
+var settingVariableRE = regexp.MustCompile(`\(SIDEVAULT_[A-Z_]+\)`)
 
 // settingsThere are the variables of the program's settings, and those of its clients.
 func settingsThere(t *testing.T) map[string]bool {
 	t.Helper()
 	there := map[string]bool{"SIDEVAULT_ADDR": true, "SIDEVAULT_TOKEN_FILE": true}
-	for _, m := range variableRE.FindAllString(binary.Run(t, "", nil, "serve", "--help").Stdout, -1) {
+	for _, m := range settingVariableRE.FindAllString(binary.Run(t, "", nil, "serve", "--help").Stdout, -1) {
 		there[strings.Trim(m, "()")] = true
 	}
 	if len(there) < 30 {
