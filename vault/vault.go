@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"golang.org/x/time/rate"
 
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/envs"
@@ -121,6 +122,8 @@ type Vault struct {
 	// need not fight with compare-and-set. Slots share locks by hash.
 	slots [256]sync.Mutex
 	seed  maphash.Seed
+
+	telling *rate.Limiter // of watchers
 }
 
 // Open opens a vault that Init has made. The backend remains the caller's to
@@ -128,7 +131,7 @@ type Vault struct {
 func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	v := &Vault{
 		gate: newGate(cfg.Backend), envs: cfg.Envs, keep: cfg.KeepVersions,
-		clock: cfg.Now, log: cfg.Logger, metrics: cfg.Metrics, seed: maphash.MakeSeed(),
+		clock: cfg.Now, log: cfg.Logger, metrics: cfg.Metrics, seed: maphash.MakeSeed(), telling: rate.NewLimiter(tellRate, tellBurst),
 	}
 	v.backend = v.gate
 	v.plugins, v.exclusive, v.identities = cfg.Plugins, cfg.Exclusive, cfg.Identities

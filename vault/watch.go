@@ -24,6 +24,14 @@ type Event struct {
 	Credential *Credential // what the slot holds; nil: nothing any more
 }
 
+// How many changes a second are told to watchers, counted for each of them. One change
+// that thousands watch would else keep requests from the processor until all of them
+// know of it.
+const (
+	tellRate  = 20_000
+	tellBurst = 200
+)
+
 // Watch calls f with every change of a slot that the caller's grant covers, from
 // the revision after on (0: from this moment), until ctx ends or f returns an
 // error. Changes that follow each other closely may be seen as one, with the last
@@ -132,6 +140,9 @@ func (w *watcher) pass(ctx context.Context, e backends.Event) error {
 		slot, ok := parsePath(path)
 		if !ok || !w.caller.usesIntegration(slot.Integration) || !w.caller.mayRead(w.v.envs, slot.Scope) {
 			continue
+		}
+		if err := w.v.telling.Wait(ctx); err != nil {
+			return err
 		}
 		event := Event{Slot: slot}
 		switch cred, err := w.v.live(ctx, w.caller.Org, slot); {

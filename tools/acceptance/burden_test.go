@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sidevault/sidevault/tools/acceptance/sidecar"
 )
 
 // burden is a kind of bad clients. carry returns when all of them are at it; they go on
@@ -228,7 +230,7 @@ func watchers(ctx context.Context, t *testing.T, l *loaded, done *sync.WaitGroup
 	done.Go(func() { // and go on to be told of changes
 		for ctx.Err() == nil {
 			_, _ = c.Try(http.MethodPut, slot("sftp", "staging"), value("x"))
-			time.Sleep(200 * time.Millisecond)
+			time.Sleep(time.Second)
 		}
 	})
 }
@@ -236,7 +238,9 @@ func watchers(ctx context.Context, t *testing.T, l *loaded, done *sync.WaitGroup
 // blockedPlugin sets credentials whose validator hangs: each is refused at its deadline.
 func blockedPlugin(ctx context.Context, t *testing.T, l *loaded, done *sync.WaitGroup) {
 	var refused atomic.Int64
-	c := l.s.Admin()
+	transport := &http.Transport{MaxIdleConnsPerHost: l.of.senders}
+	context.AfterFunc(ctx, transport.CloseIdleConnections)
+	c := sidecar.NewClient(t, l.s.URL, l.s.AdminKey, transport)
 	for range l.of.senders {
 		done.Go(func() {
 			for ctx.Err() == nil {
