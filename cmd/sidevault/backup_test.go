@@ -271,7 +271,7 @@ func TestScheduledBackups(t *testing.T) {
 	// Started again it has no reason to write another.
 	p.signalled(t, 15)
 	p = startServe(t, keyFile, "--data-dir", dir, "--backup-dir", to, "--backup-interval", "1h", "--backup-keep", "2")
-	if got := get(t, p.addr+"/metrics"); strings.Contains(got, `sidevault_backups_total{`) || strings.Contains(got, "sidevault_backup_last_success_timestamp_seconds 0\n") {
+	if got := get(t, p.addr+"/metrics"); !strings.Contains(got, `sidevault_backups_total{outcome="ok"} 0`) || strings.Contains(got, "sidevault_backup_last_success_timestamp_seconds 0\n") {
 		t.Error("a backup that is recent is not taken for one")
 	}
 	sidevault(t, "serve", "--data-dir", dir, "--backup-dir", to, "--backup-interval", "1s").wants(t, exitUsage, "--backup-interval")
@@ -290,7 +290,7 @@ func TestScheduledBackupFails(t *testing.T) {
 		made, _ := filepath.Glob(filepath.Join(to, "*.age"))
 		return len(made) == 1
 	})
-	if strings.Contains(get(t, p.addr+"/metrics"), `outcome="failed"`) {
+	if !strings.Contains(get(t, p.addr+"/metrics"), `sidevault_backups_total{outcome="failed"} 0`) {
 		t.Error("it counts as failed")
 	}
 }

@@ -92,7 +92,7 @@ func (m *mix) one(ctx context.Context, random *rand.Rand) {
 	at := slot(integration, "staging") + fmt.Sprintf("&name=n%d", random.IntN(20))
 	switch n := random.IntN(100); {
 	case n < 70:
-		m.send(ctx, http.MethodGet, resolve("salesforce", "staging"), "", m.s.AdminKey, 200)
+		m.resolve(ctx)
 	case n < 78:
 		m.send(ctx, http.MethodPut, at, `{"value":"x"}`, m.s.AdminKey, 200, 201)
 	case n < 83:
@@ -112,6 +112,10 @@ func (m *mix) one(ctx context.Context, random *rand.Rand) {
 	default:
 		m.send(ctx, http.MethodGet, "/v1/audit?limit=5", "", m.s.AdminKey, 200)
 	}
+}
+
+func (m *mix) resolve(ctx context.Context) {
+	m.send(ctx, http.MethodGet, resolve("salesforce", "staging"), "", m.s.AdminKey, 200)
 }
 
 func (m *mix) send(ctx context.Context, method, path, body, key string, want ...int) {
@@ -165,8 +169,12 @@ func (m *mix) run(ctx context.Context, n int, seed uint64) {
 	for c := range clients {
 		wg.Go(func() {
 			random := rand.New(rand.NewPCG(seed, uint64(c)))
-			for range n / clients {
-				m.one(ctx, random)
+			for i := range n / clients {
+				if i%torturous(1, 10) == 0 { // of a million, a hundred thousand are of all kinds
+					m.one(ctx, random)
+				} else {
+					m.resolve(ctx)
+				}
 			}
 		})
 	}
