@@ -50,10 +50,12 @@ torture: race tools ## look longer for lost writes, broken orders and bad client
 rotation: race tools ## rotate the key of 10,000 records under load, killed five times, for up to 10 minutes
 	$(GO) -C tools/acceptance test -race -timeout 10m -count=1 -v . -run RotationUnderLoad -torture
 
-check: tools ## formatting, vet, staticcheck, tidy modules
+# With -race, like the tests: what is compiled to look at the code need not be compiled
+# again to run it.
+check: race tools ## formatting, vet, staticcheck, tidy modules
 	files=$$(gofmt -l .); test -z "$$files" || { echo "not formatted, run gofmt -w:" $$files >&2; exit 1; }
-	for m in $(MODULES); do $(GO) -C $$m vet ./...; done
-	for m in $(MODULES); do (cd $$m && staticcheck ./...); done
+	for m in $(MODULES); do $(GO) -C $$m vet -race ./...; done
+	for m in $(MODULES); do (cd $$m && GOFLAGS="$$GOFLAGS -race" staticcheck ./...); done
 	for m in $(MODULES); do $(GO) -C $$m mod tidy -diff; done
 	rm -rf .tools/generated && mkdir -p .tools/generated/plugins/pluginpb
 	$(call PROTOGEN,.tools/generated)
@@ -97,7 +99,7 @@ $(TOOLS)/mcp/.installed: tools/mcp/package.json tools/mcp/package-lock.json
 
 race:
 	@cc=$$($(GO) env CC); command -v "$${cc%% *}" >/dev/null || \
-		{ echo "make test: the race detector needs a C compiler, and there is no $$cc: install gcc" >&2; exit 1; }
+		{ echo "the race detector needs a C compiler, and there is no $$cc: install gcc" >&2; exit 1; }
 
 clean: ## remove what was built
 	rm -rf bin .tools
