@@ -30,7 +30,12 @@ var readings = map[string]readerOf{
 	"docs/migration.md":       besideDev,
 	"docs/run.md":             besideServices,
 	"docs/backup.md":          besideVault,
+	"docs/import.md":          besideStores,
+	"docs/doctor.md":          func(t *testing.T) *guide.Reader { return besides(t, binary.Serve(t)) },
 }
+
+// afterwards is what a document is to have done by its end.
+var afterwards = map[string][]guide.Block{"docs/import.md": imported()}
 
 // elsewhere are the documents whose blocks are typed by tests of their own, or not at all.
 var elsewhere = map[string]string{
@@ -56,7 +61,7 @@ func TestDocuments(t *testing.T) {
 	for path, reader := range readings {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
-			reader(t).Follow(t, guide.Read(t, filepath.Join(root, path)))
+			reader(t).Follow(t, append(guide.Read(t, filepath.Join(root, path)), afterwards[path]...))
 		})
 	}
 }
@@ -225,11 +230,17 @@ func besideServices(t *testing.T) *guide.Reader {
 	r.Stays["sidevault template -e production --watch"] = func(r *guide.Reader, said string) bool {
 		return strings.Contains(said, "systemctl: reload app")
 	}
-	systemctl := "#!/bin/sh\necho \"systemctl: $*\"\n"
-	if err := os.WriteFile(filepath.Join(strings.SplitN(strings.TrimPrefix(r.Env[0], "PATH="), ":", 2)[0], "systemctl"), []byte(systemctl), 0o700); err != nil {
+	install(t, r, "systemctl", "#!/bin/sh\necho \"systemctl: $*\"\n")
+	return r
+}
+
+// install gives a reader a program that at has left out.
+func install(t *testing.T, r *guide.Reader, name, script string) {
+	t.Helper()
+	bin, _, _ := strings.Cut(strings.TrimPrefix(r.Env[0], "PATH="), ":")
+	if err := os.WriteFile(filepath.Join(bin, name), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	return r
 }
 
 // besideVault has a vault that can be backed up, and an identity to open it elsewhere.
