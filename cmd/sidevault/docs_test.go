@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -29,6 +30,49 @@ func TestCommandDocument(t *testing.T) {
 			t.Fatal("docs/cli.md is not up to date: run UPDATE_DOCS=1 go test ./cmd/sidevault -run Document")
 		}
 		writeFile(t, path, text, 0o644)
+	}
+}
+
+// The index of docs/cli.md, by what commands are for, leaves none out and names none that
+// is not there.
+func TestCommandIndex(t *testing.T) {
+	index, _, _ := strings.Cut(readFile(t, "../../docs/cli.md"), "## Completion")
+	listed := map[string]bool{}
+	for line := range strings.Lines(index) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 5 {
+			continue
+		}
+		for i, word := range strings.Split(cells[2], "`") {
+			if i%2 == 1 {
+				listed[word] = true
+			}
+		}
+	}
+	root := newRoot(&shell{})
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if !cmd.Hidden && !listed[cmd.Name()] {
+			t.Errorf("%s is not in the index", cmd.Name())
+		}
+		delete(listed, cmd.Name())
+	}
+	for name := range listed {
+		t.Errorf("there is no command %s", name)
+	}
+}
+
+// The README leads to every page.
+func TestREADMEIndex(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("%d pages, %v", len(pages), err)
+	}
+	readme := readFile(t, "../../README.md")
+	for _, page := range pages {
+		if link := "](" + strings.TrimPrefix(page, "../../") + ") |"; !strings.Contains(strings.ReplaceAll(readme, "), ", ") |"), link) {
+			t.Errorf("%s is not in the README's index", page)
+		}
 	}
 }
 
