@@ -96,7 +96,7 @@ func (h *hostile) leaveRotation() {
 	for _, r := range list {
 		h.rewrite(r.Key, []byte("garbage"))
 	}
-	err := h.Rotate(h.t.Context(), "development", func(vault.Rotation) {})
+	_, err := h.Rotate(h.t.Context(), "development", func(vault.Rotation) {})
 	if len(h.stored("rotate/")) == 0 {
 		h.t.Fatalf("no rotation is left: %v", err)
 	}

@@ -117,7 +117,7 @@ func TestPluginIsNotAskedForKeysThatAreOpen(t *testing.T) {
 	v := f.open()
 	token.unplugged.Store(true)
 	before := token.asked.Load()
-	if err := v.Rotate(t.Context(), "production", nil); err != nil {
+	if _, err := v.Rotate(t.Context(), "production", nil); err != nil {
 		t.Fatal(err)
 	}
 	f.wantRead(v, "production", "x")

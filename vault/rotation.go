@@ -95,20 +95,24 @@ func (v *Vault) Rotation(ctx context.Context, c Caller, scope envs.Scope) (r Rot
 }
 
 // Rotate rotates a scope's key to the end, for whoever holds the storage. progress
-// is called after each commit.
-func (v *Vault) Rotate(ctx context.Context, scope envs.Scope, progress func(Rotation)) error {
+// is called after each commit. What is returned has the new key.
+func (v *Vault) Rotate(ctx context.Context, scope envs.Scope, progress func(Rotation)) (Rotation, error) {
 	a := v.beginOn(Caller{Actor: systemEntry("", "", "").Actor, Origin: Origin{Source: "cli"}}, ActionRotateKey, targetEnvironment, segment(scope))
 	a.entry.Environment = scope.Ptr()
 	if err := a.startRotation(ctx, scope); err != nil {
-		return a.close(ctx, err)
+		return Rotation{}, a.close(ctx, err)
 	}
 	if err := v.rotator.run(backends.Fresh(ctx), scope, progress); err != nil {
-		return err
+		return Rotation{}, err
 	}
-	if r, err := v.rotation(backends.Fresh(ctx), scope); err != nil || !r.Running {
-		return err
+	r, err := v.rotation(backends.Fresh(ctx), scope)
+	if err == nil && r.Running {
+		err = errorf(BackendUnavailable, "Another process is rotating the key of %s", scope).detailed("wait until it ends, or for %s after it was killed", rotationLease)
 	}
-	return errorf(BackendUnavailable, "Another process is rotating the key of %s", scope).detailed("wait until it ends, or for %s after it was killed", rotationLease)
+	if err != nil {
+		return Rotation{}, err
+	}
+	return r, nil
 }
 
 func (v *Vault) beginRotation(c Caller, action string, scope envs.Scope) (*attempt, error) {

@@ -288,7 +288,7 @@ func TestRotationKeepsTheKeyOfDamagedRecords(t *testing.T) {
 	f.set("sftp", "production", "two")
 	record := f.stored("record/" + f.init.Org.ID + "/" + string(made.Credential.ID))[0]
 	f.rewrite(record.Key, append(record.Value[:len(record.Value)-1:len(record.Value)-1], record.Value[len(record.Value)-1]^1))
-	err := f.Rotate(t.Context(), "production", nil)
+	_, err := f.Rotate(t.Context(), "production", nil)
 	if err == nil || !strings.Contains(err.Error(), record.Key) {
 		t.Fatalf("rotated with a record that no key opens: %v", err)
 	}
@@ -301,7 +301,7 @@ func TestRotationKeepsTheKeyOfDamagedRecords(t *testing.T) {
 	}
 	f.rewrite(record.Key, record.Value)
 	steps := 0
-	if err := f.Rotate(t.Context(), "production", func(vault.Rotation) { steps++ }); err != nil || steps == 0 {
+	if _, err := f.Rotate(t.Context(), "production", func(vault.Rotation) { steps++ }); err != nil || steps == 0 {
 		t.Fatalf("%d steps, %v", steps, err)
 	}
 	f.wantOneKey("0002")

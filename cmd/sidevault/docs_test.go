@@ -68,9 +68,9 @@ func TestREADMEIndex(t *testing.T) {
 	if err != nil || len(pages) == 0 {
 		t.Fatalf("%d pages, %v", len(pages), err)
 	}
-	readme := readFile(t, "../../README.md")
+	_, index, _ := strings.Cut(readFile(t, "../../README.md"), "| to begin with |")
 	for _, page := range pages {
-		if link := "](" + strings.TrimPrefix(page, "../../") + ") |"; !strings.Contains(strings.ReplaceAll(readme, "), ", ") |"), link) {
+		if !strings.Contains(index, "]("+strings.TrimPrefix(page, "../../")+")") {
 			t.Errorf("%s is not in the README's index", page)
 		}
 	}

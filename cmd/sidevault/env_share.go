@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"filippo.io/age"
 	"github.com/spf13/cobra"
 
 	"github.com/sidevault/sidevault/envs"
@@ -193,15 +194,19 @@ func ownRecipients(cfg settings) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var own []string
+	return recipientsOf(ids)
+}
+
+func recipientsOf(ids []age.Identity) ([]string, error) {
+	var all []string
 	for _, id := range ids {
 		r, err := seal.RecipientOf(id)
 		if err != nil {
 			return nil, usagef("%s", err)
 		}
-		own = append(own, r)
+		all = append(all, r)
 	}
-	return own, nil
+	return all, nil
 }
 
 func newEnvKeysCommand(sh *shell) *cobra.Command {

@@ -81,32 +81,6 @@ func holdersOf(t *testing.T, out string) (list []holdersResult) {
 	return list
 }
 
-func TestRotateRoot(t *testing.T) {
-	t.Parallel()
-	dir, keyFile := makeVault(t)
-	trust := readFile(t, filepath.Join(dir, trustFile))
-	fresh := filepath.Join(t.TempDir(), "new.txt")
-	sidevault(t, "rotate", "root", "--data-dir", dir).wants(t, exitUsage, "--new-identity")
-	sidevault(t, "rotate", "root", "--new-identity", fresh, "--data-dir", dir).wants(t, exitOK, "--identity "+fresh)
-	sidevault(t, "env", "keys", "--data-dir", dir).wants(t, exitError, "made for another identity")
-	if readFile(t, filepath.Join(dir, trustFile)) != trust {
-		t.Error("the trust anchor has changed")
-	}
-	startServe(t, keyFile, "--data-dir", dir, "--identity", fresh).cli(t, "", "env", "list").wants(t, exitOK, "production")
-}
-
-func TestRotateEnvironment(t *testing.T) {
-	t.Parallel()
-	dir, keyFile := makeVault(t)
-	s := startServe(t, keyFile, "--data-dir", dir)
-	s.cli(t, "s3cret", "set", "salesforce", "-e", "staging").wants(t, exitOK)
-	s.cli(t, "", "rotate", "environment", "staging").wants(t, exitOK, "key 2 is in force")
-	s.cli(t, "", "rotate", "environment", "--all").wants(t, exitOK, "Rotated staging: key 3", "Rotated @shared: key 2")
-	s.cli(t, "", "get", "salesforce", "-e", "staging").wants(t, exitOK, "s3cret")
-	s.cli(t, "", "rotate", "environment", "nowhere").wants(t, exitUsage, "nowhere")
-	s.cli(t, "", "audit", "list", "--action", "rotate_environment_key").wants(t, exitOK, "rotate_environment_key")
-}
-
 // protect encrypts an identity file with a passphrase.
 func protect(t *testing.T, path, passphrase string) {
 	t.Helper()

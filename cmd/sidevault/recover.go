@@ -11,6 +11,7 @@ import (
 type recoverOptions struct {
 	sh     *shell
 	backup string
+	form   output
 	slotFlags
 }
 
@@ -30,6 +31,7 @@ changed: keep what is printed with the backups.`,
 	addSettings(cmd.Flags(), "data-dir", "identity")
 	cmd.Flags().StringVarP(&o.environment, environmentFlag, "e", "", "`environment`; without it, what all environments share")
 	cmd.Flags().StringVar(&o.backup, "backup", "", "`file` of a backup, in the place of the vault's file")
+	addOutputFlags(cmd, &o.form)
 	return cmd
 }
 
@@ -38,37 +40,63 @@ func (o *recoverOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if len(args) == 0 && o.backup == "" {
+	if len(args) == 0 && o.backup == "" || len(args) > 0 && args[0] == "" {
 		return usagef("INTEGRATION or --backup is missing").hinted("%s", cmd.UseLine())
 	}
 	if err := o.hasFile(cfg); o.backup == "" && err != nil {
 		return err
 	}
-	environment := o.environment
-	if !cmd.Flags().Changed(environmentFlag) {
-		environment = "@shared"
+	r := recoveryRecipe{Identity: identityFiles(cfg)[0]}
+	if len(args) > 0 {
+		r.Integration, r.Environment = args[0], sharedName
+		if cmd.Flags().Changed(environmentFlag) {
+			r.Environment = o.environment
+		}
 	}
+	if o.backup == "" {
+		r.Data = filepath.Dir(cfg.Storage.path)
+	} else if r.Backup, err = filepath.Abs(o.backup); err != nil {
+		return err
+	}
+	r.Recipe = r.text()
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, r)
+	}
+	_, err = fmt.Fprint(o.sh.out, r.Recipe)
+	return err
+}
+
+// recoveryRecipe is what --json prints.
+type recoveryRecipe struct {
+	Identity    string `json:"identity"`              // file
+	Integration string `json:"integration,omitempty"` // without one, all
+	Environment string `json:"environment,omitempty"`
+	Data        string `json:"data,omitempty"`   // directory of the vault's file
+	Backup      string `json:"backup,omitempty"` // in its place
+	Recipe      string `json:"recipe"`           // what a shell is to run
+}
+
+func (r recoveryRecipe) text() string {
 	var b strings.Builder
 	b.WriteString("# Paste this into a shell; it needs age, and the identity that the vault was made for.\numask 077\n")
 	set := func(name, value string) { fmt.Fprintf(&b, "%s=%s\n", name, quoted(value)) }
-	set("identity", identityFiles(cfg)[0])
-	if len(args) > 0 {
-		set("integration", args[0])
-		set("environment", environment)
+	set("identity", r.Identity)
+	if r.Integration != "" {
+		set("integration", r.Integration)
+		set("environment", r.Environment)
 	}
-	if o.backup == "" {
-		set("data", filepath.Dir(cfg.Storage.path))
+	switch {
+	case r.Backup == "":
+		set("data", r.Data)
 		b.WriteString(recipeFile)
-	} else {
-		path, err := filepath.Abs(o.backup)
-		if err != nil {
-			return err
-		}
-		set("backup", path)
-		b.WriteString(map[bool]string{true: recipeBackup, false: recipeAll}[len(args) > 0])
+	case r.Integration == "":
+		set("backup", r.Backup)
+		b.WriteString(recipeAll)
+	default:
+		set("backup", r.Backup)
+		b.WriteString(recipeBackup)
 	}
-	_, err = fmt.Fprint(o.sh.out, b.String())
-	return err
+	return b.String()
 }
 
 // hasFile refuses to print the recipe for the vault's file where there is none of that
