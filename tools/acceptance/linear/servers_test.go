@@ -14,7 +14,7 @@ import (
 	"github.com/sidevault/sidevault/backends/testserver"
 )
 
-var torture = flag.Bool("torture", false, "perform three times as many operations")
+var torture = flag.Bool("torture", false, "perform twice as many operations")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 // operations is how many there are in a run.
 func operations() int {
 	if *torture {
-		return 3000
+		return 2000
 	}
 	return 1000
 }
