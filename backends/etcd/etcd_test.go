@@ -1,8 +1,8 @@
 package etcd
 
 import (
-	"flag"
 	"context"
+	"flag"
 	"os"
 	"strings"
 	"testing"
