@@ -23,9 +23,21 @@ type opened struct {
 	backend backends.Backend
 }
 
-// close flushes the read audit, as long as ctx allows, and closes the storage.
+// close flushes the read audit, as long as ctx allows, and closes the storage. What
+// could not be flushed is said even if storage that is away holds up its own end.
 func (o opened) close(ctx context.Context) error {
-	return errors.Join(o.vault.Close(ctx), o.backend.Close())
+	lost := o.vault.Close(ctx)
+	closed := make(chan error, 1)
+	go func() { closed <- o.backend.Close() }()
+	if lost == nil {
+		return <-closed
+	}
+	select {
+	case err := <-closed:
+		return errors.Join(lost, err)
+	case <-ctx.Done():
+		return lost
+	}
 }
 
 // around is put between a vault and its storage; nil puts nothing there.
