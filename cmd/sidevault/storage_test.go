@@ -140,6 +140,7 @@ func TestServeRefusesStorage(t *testing.T) {
 		"etcd without TLS": {testserver.SharedEtcd(t).URL() + "?tls=true", "TLS"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			got := serve(t, c.url)
 			for _, p := range []string{password, "hunter2", readOnly.Password(testserver.PostgresOwner), secure.Password(testserver.PostgresOwner)} {
 				got.hides(t, p)
