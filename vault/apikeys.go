@@ -307,7 +307,7 @@ func (v *Vault) Keys(ctx context.Context, c Caller) (keys []APIKey, err error) {
 func (v *Vault) eachKey(ctx context.Context, c Caller, f func(backends.Record, apiKeyDoc) error) error {
 	return each(ctx, v.backend, apiKeyPrefix, func(r backends.Record) error {
 		var d apiKeyDoc
-		if err := v.decode(r, &d); err != nil {
+		if err := v.decode(ctx, r, &d); err != nil {
 			return err
 		}
 		if !c.contains(v.envs, d.caller()) {

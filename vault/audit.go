@@ -128,7 +128,7 @@ func (v *Vault) scanAudit(ctx context.Context, c Caller, q AuditQuery, before ui
 		for _, raw := range slices.Backward(page) {
 			e, err := decodeAudit(raw)
 			if err != nil {
-				return nil, 0, v.integrityError(err)
+				return nil, 0, v.integrityError(ctx, err)
 			}
 			if q.matches(e) && v.mayAudit(c, e) {
 				if len(found) == q.Limit {

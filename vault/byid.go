@@ -38,7 +38,7 @@ func (v *Vault) byID(ctx context.Context, org Org, at Address) (Credential, erro
 		}
 		return cred, err
 	}
-	return Credential{}, v.lost(backends.ErrNotFound, credKey(org, at.ID))
+	return Credential{}, v.lost(ctx, backends.ErrNotFound, credKey(org, at.ID))
 }
 
 // follow returns the credential that is stored under its ID or where it lives.
@@ -47,7 +47,7 @@ func (v *Vault) follow(ctx context.Context, org Org, id ID, d credDoc, at backen
 		return d.Deleted.credential(at), nil
 	}
 	if d.Live == nil {
-		return Credential{}, v.integrityError(errors.New(credKey(org, id) + " leads nowhere"))
+		return Credential{}, v.integrityError(ctx, errors.New(credKey(org, id)+" leads nowhere"))
 	}
 	cred, err := v.live(ctx, org, d.Live.slot())
 	if err == nil && cred.ID != id {
@@ -189,7 +189,7 @@ func (v *Vault) Rollback(ctx context.Context, c Caller, at Address, version uint
 	prepare := func(a *attempt, cred Credential) (err error) {
 		a.note("rolledBackTo", version)
 		if fields, err = v.versionFields(ctx, c.Org, &cred, version); err != nil {
-			return v.lost(err, recordKey(c.Org, cred.ID, version))
+			return v.lost(ctx, err, recordKey(c.Org, cred.ID, version))
 		}
 		integration, err := v.lookup(ctx, c.Org, cred.Slot.Integration)
 		if KindOf(err) == IntegrationNotFound {

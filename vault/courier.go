@@ -128,7 +128,7 @@ func (c *courier) load() {
 func (c *courier) loadOnce() error {
 	return each(c.ctx, c.v.backend, outboxFamily, func(r backends.Record) error {
 		var d outboxDoc
-		if c.v.decode(r, &d) != nil {
+		if c.v.decode(c.ctx, r, &d) != nil {
 			return nil // counted and logged; nothing is delivered for it
 		}
 		at := d.NextAttempt

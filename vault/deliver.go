@@ -67,7 +67,7 @@ func (c *courier) attempt(key string) (next time.Time, err error) {
 		return c.v.now().Add(lockedPause), errors.New("this host has no key for its environment")
 	}
 	if err != nil {
-		c.v.log.Error("the value of a pending sync cannot be read", "key", key, "err", err)
+		c.v.log.Error("the value of a pending sync cannot be read", ofRequest(d.RequestID), "key", key, "err", err)
 		return c.fail(p, "the stored value cannot be read", 0)
 	}
 	if p.rev, err = c.lease(p); err != nil {
@@ -115,7 +115,8 @@ func (c *courier) hand(p parcel, call SyncCall, secrets seal.Fields) (time.Time,
 	}
 	c.v.metrics.Synced(p.binding.Plugin, err == nil && !result.Failed)
 	if err != nil {
-		c.v.log.Warn("a sync got no answer", "plugin", p.binding.Plugin, "integration", p.slot.Integration, "attempt", call.Attempt, "err", err)
+		c.v.log.Warn("a sync got no answer", ofRequest(p.doc.RequestID), "plugin", p.binding.Plugin,
+			"integration", p.slot.Integration, "attempt", call.Attempt, "err", err)
 		return c.fail(p, foreign(struck, reason(err)), 0)
 	}
 	if !result.Failed {
@@ -222,7 +223,7 @@ func (c *courier) fail(p parcel, why string, wait time.Duration) (time.Time, err
 	if _, err := c.store(p, entries...); err != nil {
 		return c.v.now().Add(pause(1)), err
 	}
-	c.v.log.Warn("a sync failed and is tried again", "plugin", p.binding.Plugin, "syncer", p.binding.Name,
+	c.v.log.Warn("a sync failed and is tried again", ofRequest(d.RequestID), "plugin", p.binding.Plugin, "syncer", p.binding.Name,
 		"integration", p.slot.Integration, "environment", p.slot.Scope, "change", d.Change, "attempts", d.Attempts,
 		"next_attempt", d.NextAttempt, "reason", why)
 	return d.NextAttempt, errors.New(why)

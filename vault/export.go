@@ -35,7 +35,7 @@ func (v *Vault) ExportRaw(ctx context.Context, orgSlug string, slot Slot) (RawEx
 	key := recordKey(org, cred.ID, cred.Version)
 	record, err := v.backend.Get(ctx, key)
 	if errors.Is(err, backends.ErrNotFound) {
-		return RawExport{}, v.integrityError(fmt.Errorf("%s is missing", key))
+		return RawExport{}, v.integrityError(ctx, fmt.Errorf("%s is missing", key))
 	}
 	if err != nil {
 		return RawExport{}, storageError(err)

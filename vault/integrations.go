@@ -179,7 +179,7 @@ func (v *Vault) catalogOf(ctx context.Context, org Org) ([]Integration, error) {
 	all := slices.Clone((*v.catalog.Load()).All())
 	err := each(ctx, v.backend, entryPrefix(org), func(r backends.Record) error {
 		var d entryDoc
-		if err := v.decode(r, &d); err != nil {
+		if err := v.decode(ctx, r, &d); err != nil {
 			return err
 		}
 		key := strings.TrimPrefix(r.Key, entryPrefix(org))

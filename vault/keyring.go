@@ -74,7 +74,7 @@ func (v *Vault) unlock(ctx context.Context, trusted string) error {
 	if err := v.unlockControl(ctx, trusted); err != nil {
 		return err
 	}
-	if err := v.decode(header, &v.header); err != nil {
+	if err := v.decode(ctx, header, &v.header); err != nil {
 		return fmt.Errorf("%w: %w", errDamagedVault, err)
 	}
 	return v.unlockScopes(ctx)

@@ -138,7 +138,7 @@ func (v *Vault) keyInfos(ctx context.Context) (map[string]scopeKey, error) {
 		var number string
 		k.segment, number, _ = strings.Cut(path, "/")
 		k.number, _ = strconv.Atoi(number)
-		if err := v.decode(r, &k.doc); err != nil {
+		if err := v.decode(ctx, r, &k.doc); err != nil {
 			return err
 		}
 		infos[path] = k
@@ -289,7 +289,7 @@ func (v *Vault) openStored(ctx context.Context, scope envs.Scope, key string, pl
 			return file, fields, err
 		}
 		if seen == file.Revision && set.same(v.keys.current(), scope) {
-			return file, nil, v.integrityError(err)
+			return file, nil, v.integrityError(ctx, err)
 		}
 		seen, set = file.Revision, v.keys.current()
 		ctx = backends.Fresh(ctx)

@@ -53,7 +53,7 @@ func (v *Vault) List(ctx context.Context, c Caller, f Filter, after string, limi
 		}
 		for _, r := range page {
 			var d credentialDoc
-			if err := v.decode(r, &d); err != nil {
+			if err := v.decode(ctx, r, &d); err != nil {
 				return nil, "", err
 			}
 			if cred := d.credential(r.Revision); v.selects(c, f, cred) {

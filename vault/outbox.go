@@ -26,6 +26,7 @@ type outboxDoc struct {
 	// Nonce tells apart changes of one kind within a millisecond. Records of the first
 	// vaults have none.
 	Nonce       string    `json:"nonce,omitempty"`
+	RequestID   string    `json:"requestId,omitempty"` // of the change, for the log
 	Attempts    int       `json:"attempts"`
 	LastError   string    `json:"lastError,omitempty"`
 	NextAttempt time.Time `json:"nextAttempt"`
@@ -80,7 +81,7 @@ func (v *Vault) outgoing(ctx context.Context, org Org, cred Credential, change S
 	for _, b := range syncers {
 		d := outboxDoc{
 			Org: org.Slug, Plugin: b.Plugin, Change: change, CredentialID: cred.ID, Version: cred.Version,
-			ChangedAt: v.now(), Nonce: rand.Text(), NextAttempt: v.now(),
+			ChangedAt: v.now(), Nonce: rand.Text(), RequestID: requestID(ctx), NextAttempt: v.now(),
 		}
 		key := outboxKey(org, cred.Slot, b.Name)
 		put, err := v.replaceOutbox(ctx, key, d, b)
@@ -139,7 +140,7 @@ func (v *Vault) replaceOutbox(ctx context.Context, key string, d outboxDoc, b Sy
 	}
 	var was outboxDoc
 	// One that fails its check is replaced like any other.
-	if v.decode(old, &was) == nil && !v.exclusive && was.Lease.holds(v.now()) {
+	if v.decode(ctx, old, &was) == nil && !v.exclusive && was.Lease.holds(v.now()) {
 		d.Lease = was.Lease
 	}
 	return v.put(key, old.Revision, d)

@@ -93,7 +93,7 @@ func (v *Vault) deletionChanges(ctx context.Context, org Org, c Credential, at b
 	var address credDoc
 	addressAt, err := v.document(ctx, credKey(org, c.ID), &address)
 	if err != nil {
-		return nil, v.lost(err, credKey(org, c.ID))
+		return nil, v.lost(ctx, err, credKey(org, c.ID))
 	}
 	var gone goneDoc
 	goneAt, err := v.document(ctx, goneKey(org, c.Slot), &gone)
@@ -114,9 +114,9 @@ func (v *Vault) deletionChanges(ctx context.Context, org Org, c Credential, at b
 
 // lost turns the absence of a record that another one points to into an
 // integrity error.
-func (v *Vault) lost(err error, key string) error {
+func (v *Vault) lost(ctx context.Context, err error, key string) error {
 	if errors.Is(err, backends.ErrNotFound) {
-		return v.integrityError(errors.New(key + " is missing"))
+		return v.integrityError(ctx, errors.New(key+" is missing"))
 	}
 	return err
 }

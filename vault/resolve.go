@@ -101,7 +101,7 @@ func (a *attempt) resolve(ctx context.Context, slot Slot, o ResolveOptions) (res
 		if errors.Is(err, backends.ErrNotFound) {
 			again, err := a.v.glance(ctx, a.caller.Org, found.Slot)
 			if backends.IsFresh(ctx) && err == nil && again.Revision == found.Revision {
-				return Resolved{}, a.v.lost(backends.ErrNotFound, "the record of "+found.Slot.String())
+				return Resolved{}, a.v.lost(ctx, backends.ErrNotFound, "the record of "+found.Slot.String())
 			}
 			ctx = backends.Fresh(ctx) // a cache may know of half of a change
 			continue

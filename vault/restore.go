@@ -106,7 +106,7 @@ func (v *Vault) Purge(ctx context.Context, before time.Time, progress func(Purge
 	var done Purged
 	err := each(ctx, v.backend, "cred/", func(r backends.Record) error {
 		var d credDoc
-		if err := v.decode(r, &d); err != nil {
+		if err := v.decode(ctx, r, &d); err != nil {
 			return err
 		}
 		if d.Deleted == nil || len(d.Deleted.Versions) == 0 || !d.Deleted.DeletedAt.Before(before) {
@@ -163,7 +163,7 @@ func (v *Vault) purge(ctx context.Context, stored backends.Record, d credDoc) (i
 func (v *Vault) orgSlug(ctx context.Context, id string) (slug string, err error) {
 	err = each(ctx, v.backend, "org/", func(r backends.Record) error {
 		var o orgDoc
-		if err := v.decode(r, &o); err != nil {
+		if err := v.decode(ctx, r, &o); err != nil {
 			return err
 		}
 		if o.ID == id {

@@ -119,7 +119,7 @@ func (r *rotator) resume() {
 				scope = envs.Shared
 			}
 			var d rotationDoc
-			if r.v.decode(rec, &d) == nil && r.free(d) && len(d.Damaged) == 0 && r.v.keys.holds(scope) {
+			if r.v.decode(r.ctx, rec, &d) == nil && r.free(d) && len(d.Damaged) == 0 && r.v.keys.holds(scope) {
 				r.start(scope)
 			}
 			return nil
@@ -256,7 +256,7 @@ func (r *rotator) step(ctx context.Context, scope envs.Scope, d *rotationDoc, at
 // total counts the credentials of a scope.
 func (r *rotator) total(ctx context.Context, scope envs.Scope) (n int, err error) {
 	err = each(ctx, r.v.backend, credFamily, func(rec backends.Record) error {
-		slot, err := r.v.slotOf(rec)
+		slot, err := r.v.slotOf(ctx, rec)
 		if err == nil && slot.Scope == scope {
 			n++
 		}
@@ -266,9 +266,9 @@ func (r *rotator) total(ctx context.Context, scope envs.Scope) (n int, err error
 }
 
 // slotOf returns the slot of a record below cred/.
-func (v *Vault) slotOf(rec backends.Record) (Slot, error) {
+func (v *Vault) slotOf(ctx context.Context, rec backends.Record) (Slot, error) {
 	var d credDoc
-	if err := v.decode(rec, &d); err != nil {
+	if err := v.decode(ctx, rec, &d); err != nil {
 		return Slot{}, err
 	}
 	switch {
@@ -277,7 +277,7 @@ func (v *Vault) slotOf(rec backends.Record) (Slot, error) {
 	case d.Deleted != nil:
 		return d.Deleted.credential(rec.Revision).Slot, nil
 	}
-	return Slot{}, v.integrityError(errors.New(rec.Key + " leads nowhere"))
+	return Slot{}, v.integrityError(ctx, errors.New(rec.Key+" leads nowhere"))
 }
 
 // rotationStep is what one commit of a rotation seals anew.
@@ -315,7 +315,7 @@ func (s *rotationStep) collect(ctx context.Context) error {
 // when there is no room for all of them.
 func (s *rotationStep) add(ctx context.Context, rec backends.Record) (full bool, err error) {
 	v := s.r.v
-	slot, err := v.slotOf(rec)
+	slot, err := v.slotOf(ctx, rec)
 	if KindOf(err) == Integrity && err != nil {
 		s.damaged(rec.Key)
 		return false, nil

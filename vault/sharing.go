@@ -178,7 +178,7 @@ func (v *Vault) tryReaders(ctx context.Context, c readerChange) error {
 	var header headerDoc
 	at, err := v.document(ctx, headerKey, &header)
 	if err != nil {
-		return v.lost(err, headerKey)
+		return v.lost(ctx, err, headerKey)
 	}
 	roots := c.roots(header.Roots)
 	var last []backends.Change
@@ -228,7 +228,7 @@ func (v *Vault) rewrap(ctx context.Context, c readerChange) ([]rewrapped, error)
 			return nil, errorf(Integrity, "The key of %s cannot be opened", k.segment).because(err)
 		}
 		if k.Recipient() != k.doc.Recipient {
-			return nil, v.integrityError(errors.New("the key of " + k.segment + " was replaced"))
+			return nil, v.integrityError(ctx, errors.New("the key of "+k.segment+" was replaced"))
 		}
 		k.doc.Readers = readers
 		r := rewrapped{scopeKey: k, file: files[path]}

@@ -120,7 +120,7 @@ func (v *Vault) document(ctx context.Context, key string, to any) (backends.Revi
 	if err != nil {
 		return 0, storageError(err)
 	}
-	return r.Revision, v.decode(r, to)
+	return r.Revision, v.decode(ctx, r, to)
 }
 
 // kept returns what parse makes of the signed document under key. Where the backend
@@ -135,7 +135,7 @@ func kept[D, T any](ctx context.Context, v *Vault, key string, parse func(D, bac
 		return made, nil
 	}
 	var d D
-	if err := v.decode(view.Record, &d); err != nil {
+	if err := v.decode(ctx, view.Record, &d); err != nil {
 		return nil, err
 	}
 	made := new(T)
@@ -151,13 +151,13 @@ const decodedSize = 256
 
 // decode verifies and decodes a document that storage returned. The decoder is twice as
 // fast as the standard one, and what is read for the first time waits for it.
-func (v *Vault) decode(r backends.Record, to any) error {
+func (v *Vault) decode(ctx context.Context, r backends.Record, to any) error {
 	doc, err := v.control.Verify(r.Key, r.Value)
 	if err == nil {
 		err = jsonv2.Unmarshal(doc, to)
 	}
 	if err != nil {
-		return v.integrityError(fmt.Errorf("%s: %w", r.Key, err))
+		return v.integrityError(ctx, fmt.Errorf("%s: %w", r.Key, err))
 	}
 	return nil
 }
@@ -176,9 +176,9 @@ func putSigned(control *seal.Key, key string, at backends.Revision, doc any) (ba
 }
 
 // integrityError counts and classifies a record that fails its check.
-func (v *Vault) integrityError(err error) error {
+func (v *Vault) integrityError(ctx context.Context, err error) error {
 	v.metrics.IntegrityFailure()
-	v.log.Error("a stored record fails its integrity check and is served to nobody", "err", err)
+	v.log.ErrorContext(ctx, "a stored record fails its integrity check and is served to nobody", ofRequest(requestID(ctx)), "err", err)
 	return errorf(Integrity, "The stored record fails its integrity check").
 		detailed("it was altered, moved or written without the vault's keys, and is served to nobody; restore it from a backup or set the credential again").
 		because(err)

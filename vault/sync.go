@@ -111,7 +111,7 @@ func (f SyncFilter) matches(s Sync) bool {
 // pendingSync decodes a record of the outbox.
 func (v *Vault) pendingSync(ctx context.Context, org Org, r backends.Record) (Sync, error) {
 	var d outboxDoc
-	if err := v.decode(r, &d); err != nil {
+	if err := v.decode(ctx, r, &d); err != nil {
 		return Sync{}, err
 	}
 	slot, name, _ := parseOutboxPath(outboxPath(r.Key)) // signed, so it is a path that we made
@@ -230,7 +230,7 @@ func (a *attempt) sendAgain(ctx context.Context, f SyncFilter, hurried map[strin
 	}
 	err = each(ctx, a.v.backend, livePrefix(org)+f.Integration+"/", func(r backends.Record) error {
 		var d credentialDoc
-		if err := a.v.decode(r, &d); err != nil {
+		if err := a.v.decode(ctx, r, &d); err != nil {
 			return err
 		}
 		cred := d.credential(r.Revision)

@@ -97,7 +97,7 @@ func (v *Vault) moveChanges(ctx context.Context, org Org, from, to Credential) (
 	var address credDoc
 	addressAt, err := v.document(ctx, credKey(org, from.ID), &address)
 	if err != nil {
-		return nil, v.lost(err, credKey(org, from.ID))
+		return nil, v.lost(ctx, err, credKey(org, from.ID))
 	}
 	live, err := v.put(liveKey(org, to.Slot), 0, to.doc())
 	if err != nil {
@@ -121,7 +121,7 @@ func (v *Vault) resealChanges(ctx context.Context, org Org, from, to Credential)
 	for _, n := range from.Versions {
 		file, fields, err := v.openStored(ctx, from.Slot.Scope, recordKey(org, from.ID, n.Number), from.Slot.place(org, from.ID, n.Number))
 		if err != nil {
-			return nil, v.lost(err, recordKey(org, from.ID, n.Number))
+			return nil, v.lost(ctx, err, recordKey(org, from.ID, n.Number))
 		}
 		sealed, err := key.Seal(to.Slot.place(org, to.ID, n.Number), fields)
 		if err != nil {

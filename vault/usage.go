@@ -95,7 +95,7 @@ func (v *Vault) consumers(ctx context.Context, org Org, id ID, since time.Time) 
 	var list []Consumer
 	err := each(ctx, v.backend, usagePrefix(org.ID, string(id)), func(r backends.Record) error {
 		var d usageDoc
-		if err := v.decode(r, &d); err != nil {
+		if err := v.decode(ctx, r, &d); err != nil {
 			return err
 		}
 		if d.Last.After(since) {

@@ -18,6 +18,7 @@ import (
 // the model that called can see it and do better.
 func (s *Server) call(ctx context.Context, c Caller, t tool, raw []byte) *sdk.CallToolResult {
 	start := time.Now()
+	ctx = &vault.RequestContext{Context: ctx, ID: c.RequestID}
 	answer, f := s.run(ctx, c, t, raw)
 	outcome := vault.OutcomeSuccess
 	if f != nil {

@@ -43,6 +43,7 @@ func identify(c *gin.Context) *request {
 	r := &request{gin: c, began: time.Now()}
 	origin := &r.caller.Origin
 	origin.Source, origin.Peer, origin.RequestID = "rest", peer(c.Request), requestID(c.Request)
+	r.named = vault.RequestContext{Context: c.Request.Context(), ID: r.id()}
 	if realm := c.Request.Header.Get(wire.HeaderRealmName); realm != "" {
 		origin.Realm = vault.Clean(realm)
 	}

@@ -29,6 +29,7 @@ const maxBody = 256 << 10
 // request is a request on its way through the handlers.
 type request struct {
 	gin    *gin.Context
+	named  vault.RequestContext // the context of all that is done for it
 	began  time.Time
 	caller vault.Caller
 	query  []parameter
@@ -44,7 +45,7 @@ type request struct {
 // noRoute is the pattern of what matched no route.
 const noRoute = "none"
 
-func (r *request) ctx() context.Context { return r.gin.Request.Context() }
+func (r *request) ctx() context.Context { return &r.named }
 func (r *request) id() string           { return r.caller.Origin.RequestID }
 
 // route is the pattern that the request matched: unlike the path, a name of ours.

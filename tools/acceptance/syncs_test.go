@@ -97,6 +97,7 @@ func TestSyncIsSurfacedOnSet(t *testing.T) {
 	other.answers(always(http.StatusBadGateway))
 	a := c.inspect(admin.Put(slotOf("acme")+"?environment=staging", map[string]any{"value": c.secret}))
 	f := a.Fails(http.StatusInternalServerError, "TOOL_SETUP_FAILED")
+	wantsLine(t, s, "a sync failed and is tried again", f.RequestID)
 	if !strings.Contains(f.Error.Message+f.Error.Details, "502") || !strings.Contains(string(a.Body), `"data":{`) || !strings.Contains(string(a.Body), `"version":1`) {
 		t.Errorf("the answer does not tell what failed and what is stored: %s", a.Body)
 	}

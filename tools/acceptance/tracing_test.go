@@ -157,16 +157,9 @@ func TestTraces(t *testing.T) {
 // wantsLogged fails the test unless the line of a request says which trace it is.
 func wantsLogged(t *testing.T, s *sidecar.Sidecar, requestID, traceID, spanID string) {
 	t.Helper()
-	for line := range strings.Lines(s.Log()) {
-		var l map[string]any
-		if json.Unmarshal([]byte(line), &l) == nil && l["msg"] == "request" && l["request_id"] == requestID {
-			if l["trace_id"] != traceID || l["span_id"] != spanID {
-				t.Errorf("the line of %s: %s", requestID, line)
-			}
-			return
-		}
+	if l := wantsLine(t, s, "request", requestID); l["trace_id"] != traceID || l["span_id"] != spanID {
+		t.Errorf("the line of %s: %v", requestID, l)
 	}
-	t.Errorf("no line of %s", requestID)
 }
 
 // wantsNothingElse looks, after the end, for what must not have been sent.
