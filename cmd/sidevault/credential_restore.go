@@ -39,18 +39,12 @@ func (o *restoreOptions) run(cmd *cobra.Command, id string) error {
 	if err != nil {
 		return err
 	}
-	restrictFiles()
-	cfg, err := loadSettings(cmd.Flags(), o.sh)
-	if err != nil {
+	var restored vault.Credential
+	err = onStorage(cmd, o.sh, func(ctx context.Context, v *vault.Vault, _ settings) (err error) {
+		restored, err = v.Restore(ctx, o.org, parsed)
 		return err
-	}
-	ctx := cmd.Context()
-	v, err := openOffline(ctx, o.sh, cfg)
+	})
 	if err != nil {
-		return err
-	}
-	restored, err := v.vault.Restore(ctx, o.org, parsed)
-	if err := firstOf(err, v.close(context.WithoutCancel(ctx))); err != nil {
 		return err
 	}
 	if o.form.forPrograms() {

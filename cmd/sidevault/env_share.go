@@ -141,34 +141,25 @@ func (o *shareOptions) unshare(cmd *cobra.Command, args []string) error {
 }
 
 // change opens the vault, makes a change of who can open keys, and says who can then.
-func (o *shareOptions) change(cmd *cobra.Command, args []string, do func(context.Context, *vault.Vault, settings, []envs.Scope) error, warning string) (err error) {
+func (o *shareOptions) change(cmd *cobra.Command, args []string, do func(context.Context, *vault.Vault, settings, []envs.Scope) error, warning string) error {
 	for _, r := range o.recipients {
 		if _, err := seal.ParseRecipient(r); err != nil {
 			return usagef("--recipient: %s", err).hinted("age-keygen -y IDENTITY prints the recipient of an identity file; nothing was changed")
 		}
 	}
-	restrictFiles()
-	cfg, err := loadSettings(cmd.Flags(), o.sh)
-	if err != nil {
-		return err
-	}
-	ctx := cmd.Context()
-	opened, err := openOffline(ctx, o.sh, cfg)
-	if err != nil {
-		return err
-	}
-	defer func() { err = firstOf(err, opened.close(context.WithoutCancel(ctx))) }()
-	scopes, err := scopesNamed(opened.vault, args)
-	if err != nil {
-		return err
-	}
-	if err := do(ctx, opened.vault, cfg, scopes); err != nil {
-		return err
-	}
-	if warning != "" {
-		fmt.Fprint(o.sh.err, "sidevault: warning: "+warning)
-	}
-	return printHolders(ctx, o.sh, opened.vault, o.form)
+	return onStorage(cmd, o.sh, func(ctx context.Context, v *vault.Vault, cfg settings) error {
+		scopes, err := scopesNamed(v, args)
+		if err != nil {
+			return err
+		}
+		if err := do(ctx, v, cfg, scopes); err != nil {
+			return err
+		}
+		if warning != "" {
+			fmt.Fprint(o.sh.err, "sidevault: warning: "+warning)
+		}
+		return o.printHolders(ctx, v)
+	})
 }
 
 func scopesNamed(v *vault.Vault, names []string) ([]envs.Scope, error) {
@@ -217,17 +208,8 @@ func newEnvKeysCommand(sh *shell) *cobra.Command {
 		Long:    "List the keys of every environment that storage has, and who can open them." + shareHelp,
 		Example: "  sidevault env keys --data-dir /var/lib/sidevault",
 		Args:    operands(),
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			cfg, err := loadSettings(cmd.Flags(), sh)
-			if err != nil {
-				return err
-			}
-			opened, err := openOffline(cmd.Context(), sh, cfg)
-			if err != nil {
-				return err
-			}
-			defer func() { err = firstOf(err, opened.close(context.WithoutCancel(cmd.Context()))) }()
-			return printHolders(cmd.Context(), sh, opened.vault, o.form)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return onStorage(cmd, sh, func(ctx context.Context, v *vault.Vault, _ settings) error { return o.printHolders(ctx, v) })
 		},
 	}
 	o.addFlags(cmd)
@@ -242,7 +224,7 @@ type holdersResult struct {
 	Recipients []string `json:"recipients"`
 }
 
-func printHolders(ctx context.Context, sh *shell, v *vault.Vault, form output) error {
+func (o *shareOptions) printHolders(ctx context.Context, v *vault.Vault) error {
 	list, err := v.Holders(ctx)
 	if err != nil {
 		return err
@@ -253,8 +235,8 @@ func printHolders(ctx context.Context, sh *shell, v *vault.Vault, form output) e
 		results = append(results, holdersResult{h.Name, h.Key, h.Held, h.Readers})
 		rows = append(rows, withRecipients([]string{h.Name, fmt.Sprint(h.Key), yesNo(h.Held)}, h.Readers)...)
 	}
-	if form.forPrograms() {
-		return form.print(sh.out, results)
+	if o.form.forPrograms() {
+		return o.form.print(o.sh.out, results)
 	}
-	return printTable(sh.out, []string{"KEY OF", "NUMBER", "KEY HELD", "RECIPIENTS"}, rows)
+	return printTable(o.sh.out, []string{"KEY OF", "NUMBER", "KEY HELD", "RECIPIENTS"}, rows)
 }

@@ -103,21 +103,15 @@ func (o *keyCreateOptions) createRemote(cmd *cobra.Command, expires time.Time) (
 }
 
 func (o *keyCreateOptions) createOffline(cmd *cobra.Command, expires time.Time) (wire.NewKey, error) {
-	ctx := cmd.Context()
-	restrictFiles()
-	cfg, err := loadSettings(cmd.Flags(), o.sh)
-	if err != nil {
-		return wire.NewKey{}, err
-	}
-	v, err := openOffline(ctx, o.sh, cfg)
-	if err != nil {
-		return wire.NewKey{}, err
-	}
-	made, err := v.vault.AddKey(ctx, o.org, vault.KeyInput{
-		Name: o.name, Email: o.email, Admin: o.scope == wire.ScopeAdmin,
-		Environments: o.environments, Integrations: o.integrations, ExpiresAt: expires,
+	var made vault.NewKey
+	err := onStorage(cmd, o.sh, func(ctx context.Context, v *vault.Vault, _ settings) (err error) {
+		made, err = v.AddKey(ctx, o.org, vault.KeyInput{
+			Name: o.name, Email: o.email, Admin: o.scope == wire.ScopeAdmin,
+			Environments: o.environments, Integrations: o.integrations, ExpiresAt: expires,
+		})
+		return err
 	})
-	if err := firstOf(err, v.close(context.WithoutCancel(ctx))); err != nil {
+	if err != nil {
 		return wire.NewKey{}, err
 	}
 	return wire.NewKey{Secret: made.Secret, Key: wire.Key{

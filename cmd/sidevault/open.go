@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/backends/open"
 	"github.com/sidevault/sidevault/envs"
@@ -120,6 +122,22 @@ func explainOpen(cfg settings, err error) error {
 		f.hint = "restore " + trust + " and the vault from the same backup"
 	}
 	return f
+}
+
+// onStorage opens a vault as openOffline does, and closes it after what a command does.
+func onStorage(cmd *cobra.Command, sh *shell, do func(context.Context, *vault.Vault, settings) error) (err error) {
+	restrictFiles()
+	cfg, err := loadSettings(cmd.Flags(), sh)
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	opened, err := openOffline(ctx, sh, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = firstOf(err, opened.close(context.WithoutCancel(ctx))) }()
+	return do(ctx, opened.vault, cfg)
 }
 
 // openOffline opens a vault for a command that works on the storage itself, which

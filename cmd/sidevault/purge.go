@@ -42,22 +42,16 @@ func (o *purgeOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	restrictFiles()
-	cfg, err := loadSettings(cmd.Flags(), o.sh)
-	if err != nil {
+	var purged vault.Purged
+	err = onStorage(cmd, o.sh, func(ctx context.Context, v *vault.Vault, _ settings) (err error) {
+		p := newProgress(o.sh)
+		defer p.end()
+		purged, err = v.Purge(ctx, time.Now().Add(-age), func(done vault.Purged) {
+			p.show("Purged %d credentials so far", done.Credentials)
+		})
 		return err
-	}
-	ctx := cmd.Context()
-	v, err := openOffline(ctx, o.sh, cfg)
-	if err != nil {
-		return err
-	}
-	p := newProgress(o.sh)
-	purged, err := v.vault.Purge(ctx, time.Now().Add(-age), func(done vault.Purged) {
-		p.show("Purged %d credentials so far", done.Credentials)
 	})
-	p.end()
-	if err := firstOf(err, v.close(context.WithoutCancel(ctx))); err != nil {
+	if err != nil {
 		return err
 	}
 	if o.form.forPrograms() {

@@ -53,7 +53,7 @@ stopped; interrupted, it is repeated.`,
 
 func (o *rotateEnvironmentOptions) run(cmd *cobra.Command, args []string) error {
 	if o.offline {
-		return o.runOffline(cmd, args)
+		return onStorage(cmd, o.sh, func(ctx context.Context, v *vault.Vault, _ settings) error { return o.runOffline(ctx, v, args) })
 	}
 	c, err := o.client()
 	if err != nil {
@@ -130,20 +130,9 @@ func stuck(name, records string) error {
 		hinted("restore the vault from a backup, or delete and purge those credentials; then repeat the command")
 }
 
-func (o *rotateEnvironmentOptions) runOffline(cmd *cobra.Command, args []string) (err error) {
-	restrictFiles()
-	cfg, err := loadSettings(cmd.Flags(), o.sh)
-	if err != nil {
-		return err
-	}
-	ctx := cmd.Context()
-	opened, err := openOffline(ctx, o.sh, cfg)
-	if err != nil {
-		return err
-	}
-	defer func() { err = firstOf(err, opened.close(context.WithoutCancel(ctx))) }()
+func (o *rotateEnvironmentOptions) runOffline(ctx context.Context, v *vault.Vault, args []string) error {
 	if o.all {
-		holders, err := opened.vault.Holders(ctx)
+		holders, err := v.Holders(ctx)
 		if err != nil {
 			return err
 		}
@@ -151,10 +140,10 @@ func (o *rotateEnvironmentOptions) runOffline(cmd *cobra.Command, args []string)
 			args = append(args, h.Name)
 		}
 	}
-	if _, err := scopesNamed(opened.vault, args); err != nil {
+	if _, err := scopesNamed(v, args); err != nil {
 		return err
 	}
-	return o.each(args, func(name string) (wire.Rotation, error) { return o.rotate(ctx, opened.vault, name) })
+	return o.each(args, func(name string) (wire.Rotation, error) { return o.rotate(ctx, v, name) })
 }
 
 // rotate does what follow has the sidecar do. The name is that of an environment.

@@ -10,6 +10,7 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/cobra"
 
+	"github.com/sidevault/sidevault/vault"
 	"github.com/sidevault/sidevault/vault/seal"
 )
 
@@ -31,7 +32,12 @@ the vault's trust anchor. With --new-identity the identity is in FILE, which is 
 when there is none.` + shareHelp,
 		Example: "  sidevault rotate root --new-identity /etc/sidevault/identity-2.txt --data-dir /var/lib/sidevault",
 		Args:    operands(),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.check(cmd); err != nil {
+				return err
+			}
+			return onStorage(cmd, sh, o.run)
+		},
 	}
 	addSettings(cmd.Flags(), "data-dir", "backend", identityKey, environmentsKey)
 	flags := cmd.Flags()
@@ -42,21 +48,7 @@ when there is none.` + shareHelp,
 	return cmd
 }
 
-func (o *rotateRootOptions) run(cmd *cobra.Command) (err error) {
-	if err := o.check(cmd); err != nil {
-		return err
-	}
-	restrictFiles()
-	cfg, err := loadSettings(cmd.Flags(), o.sh)
-	if err != nil {
-		return err
-	}
-	ctx := cmd.Context()
-	opened, err := openOffline(ctx, o.sh, cfg)
-	if err != nil {
-		return err
-	}
-	defer func() { err = firstOf(err, opened.close(context.WithoutCancel(ctx))) }()
+func (o *rotateRootOptions) run(ctx context.Context, v *vault.Vault, cfg settings) (err error) {
 	if len(o.from) == 0 {
 		if o.from, err = ownRecipients(cfg); err != nil {
 			return err
@@ -66,7 +58,7 @@ func (o *rotateRootOptions) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := opened.vault.ReplaceRoot(ctx, o.from, to); err != nil {
+	if err := v.ReplaceRoot(ctx, o.from, to); err != nil {
 		return err
 	}
 	return o.tell(cfg, to)
