@@ -241,7 +241,12 @@ func (c *Cluster) Kill(i int) { c.nodes[i].stop(syscall.SIGKILL) }
 
 // Pause stops a node's process from running, with its connections open; Resume
 // lets it go on.
-func (c *Cluster) Pause(i int)  { c.nodes[i].cmd.Process.Signal(syscall.SIGSTOP) }
+func (c *Cluster) Pause(i int) {
+	node := c.nodes[i].cmd.Process
+	node.Signal(syscall.SIGSTOP)
+	awaitStopped(node.Pid)
+}
+
 func (c *Cluster) Resume(i int) { c.nodes[i].cmd.Process.Signal(syscall.SIGCONT) }
 
 // Start starts a node again that was stopped, with its data, and waits for it.

@@ -249,13 +249,20 @@ func (s *PostgresServer) Kill() {
 
 // Pause stops all the server's processes from running, with their connections open;
 // Resume lets them go on.
-func (s *PostgresServer) Pause()  { s.signalAll(syscall.SIGSTOP) }
+func (s *PostgresServer) Pause() {
+	for _, pid := range s.signalAll(syscall.SIGSTOP) {
+		awaitStopped(pid)
+	}
+}
+
 func (s *PostgresServer) Resume() { s.signalAll(syscall.SIGCONT) }
 
-func (s *PostgresServer) signalAll(signal syscall.Signal) {
-	for _, pid := range append(s.children(), s.cmd.Process.Pid) {
+func (s *PostgresServer) signalAll(signal syscall.Signal) (pids []int) {
+	pids = append(s.children(), s.cmd.Process.Pid)
+	for _, pid := range pids {
 		syscall.Kill(pid, signal)
 	}
+	return pids
 }
 
 // children returns the server's processes but the first.
