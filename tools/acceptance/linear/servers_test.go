@@ -14,7 +14,7 @@ import (
 	"github.com/sidevault/sidevault/backends/testserver"
 )
 
-var torture = flag.Bool("torture", false, "perform twice as many operations")
+var torture = flag.Bool("torture", false, "perform three times as many operations")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -26,7 +26,7 @@ func operations() int {
 	if *torture {
 		return 2000
 	}
-	return 1000
+	return 600
 }
 
 // TestServers has sidecars share real servers, which are killed and started again
