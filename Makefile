@@ -57,7 +57,7 @@ rotation: race tools ## rotate the key of 10,000 records under load, killed five
 check: race tools ## formatting, vet, staticcheck, tidy modules
 	files=$$(gofmt -l .); test -z "$$files" || { echo "not formatted, run gofmt -w:" $$files >&2; exit 1; }
 	for m in $(MODULES); do $(GO) -C $$m vet -race ./...; done
-	for m in $(MODULES); do (cd $$m && GOFLAGS="$$GOFLAGS -race" staticcheck ./...); done
+	for m in $(MODULES); do (cd $$m && GOFLAGS="$$($(GO) env GOFLAGS) -race" staticcheck ./...); done
 	for m in $(MODULES); do $(GO) -C $$m mod tidy -diff; done
 	rm -rf .tools/generated && mkdir -p .tools/generated/plugins/pluginpb
 	$(call PROTOGEN,.tools/generated)
