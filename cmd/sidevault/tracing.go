@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,6 +66,7 @@ func applyTracingRatio(c *settings, v []string) error {
 type tracing struct {
 	provider *sdktrace.TracerProvider
 	log      *slog.Logger
+	endpoint string
 
 	mu   sync.Mutex
 	said time.Time // when a failure was logged last
@@ -84,7 +86,7 @@ func startTracing(ctx context.Context, plan tracingPlan, log *slog.Logger) (*tra
 	if plan.Endpoint == "" {
 		return nil, nil
 	}
-	t := &tracing{log: log}
+	t := &tracing{log: log, endpoint: plan.Endpoint}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(t.failed))
 	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(plan.Endpoint))
 	if err != nil {
@@ -116,7 +118,7 @@ func (t *tracing) failed(err error) {
 		return
 	}
 	t.said = time.Now()
-	t.log.Warn("traces cannot be delivered, and some are lost; it is tried on", "err", err)
+	t.log.Warn("traces cannot be delivered, and some are lost; it is tried on", "err", t.without(err))
 }
 
 // close sends what waits. What the receiver does not take is lost.
@@ -127,8 +129,14 @@ func (t *tracing) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lastSpans)
 	defer cancel()
 	if err := t.provider.Shutdown(ctx); err != nil {
-		t.log.Warn("the last traces were not delivered", "err", err)
+		t.log.Warn("the last traces were not delivered", "err", t.without(err))
 	}
+}
+
+// without is the text of an error without the receiver's URL, whose path is a key with
+// some.
+func (t *tracing) without(err error) string {
+	return strings.ReplaceAll(err.Error(), t.endpoint, "the receiver")
 }
 
 // tracedLog adds to the lines of a request that is traced which trace it is.

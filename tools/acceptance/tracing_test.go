@@ -203,7 +203,7 @@ func TestTracesWithoutReceiver(t *testing.T) {
 	t.Parallel()
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
-	s := binary.With("OTEL_BSP_SCHEDULE_DELAY=20").Serve(t, "--tracing-endpoint", gone.URL)
+	s := binary.With("OTEL_BSP_SCHEDULE_DELAY=20").Serve(t, "--tracing-endpoint", gone.URL+"/the-key-of-a-receiver")
 	for range 3 {
 		s.Admin().Get("/v1/whoami").Wants(http.StatusOK)
 	}
@@ -212,5 +212,8 @@ func TestTracesWithoutReceiver(t *testing.T) {
 	}
 	if n := strings.Count(s.Log(), "traces cannot be delivered") + strings.Count(s.Log(), "the last traces were not delivered"); n == 0 || n > 3 {
 		t.Errorf("the log says %d times that traces are lost", n)
+	}
+	if strings.Contains(s.Log(), "the-key-of-a-receiver") {
+		t.Error("the log shows the receiver's path, which is a key with some")
 	}
 }
