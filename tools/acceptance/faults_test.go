@@ -1,14 +1,12 @@
 package acceptance
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -75,12 +73,12 @@ func (b *broken) Commit(ctx context.Context, batch backends.Batch) (backends.Rev
 type served struct {
 	*sidecar.Client
 	storage *broken
-	log     *lines
+	log     *sidecar.Log
 }
 
 func serveBroken(t *testing.T) served {
 	t.Helper()
-	s := served{storage: &broken{Backend: memory.New()}, log: new(lines)}
+	s := served{storage: &broken{Backend: memory.New()}, log: new(sidecar.Log)}
 	root, err := age.GenerateX25519Identity()
 	if err != nil {
 		t.Fatal(err)
@@ -113,24 +111,6 @@ func serveBroken(t *testing.T) served {
 	})
 	s.Client = sidecar.NewClient(t, server.URL, made.Admin.Secret.Reveal(), recorder)
 	return s
-}
-
-// lines is a log in memory.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 func TestUnreachableStorage(t *testing.T) {

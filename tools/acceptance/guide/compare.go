@@ -1,14 +1,11 @@
 package guide
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
-	"sync"
 )
 
 // anything stands in what a document shows for what is different each time.
@@ -114,22 +111,4 @@ func same(at string, want, got any) error {
 		return fmt.Errorf("%s is not %v", at, want)
 	}
 	return nil
-}
-
-// lockedText is written by a process while a test reads it.
-type lockedText struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lockedText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lockedText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return string(slices.Clone(l.text.Bytes()))
 }

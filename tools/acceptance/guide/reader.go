@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sidevault/sidevault/tools/acceptance/sidecar"
 )
 
 // How long a block may take, and how long what it leaves running may take to be there
@@ -116,7 +118,7 @@ func (r *Reader) typed(ctx context.Context, commands string) (string, error) {
 	defer cancel()
 	cmd := r.shell(ctx, keep+r.Typed(commands))
 	r.exports = nil
-	var stdout, stderr lockedText
+	var stdout, stderr sidecar.Log
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	if strings.Contains(stderr.String(), "WARNING: DATA RACE") {
@@ -137,7 +139,7 @@ func (r *Reader) shell(ctx context.Context, script string) *exec.Cmd {
 // terminal is where something was left running.
 type terminal struct {
 	cmd  *exec.Cmd
-	said lockedText
+	said sidecar.Log
 	done chan error
 }
 

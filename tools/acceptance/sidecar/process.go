@@ -28,7 +28,7 @@ type Sidecar struct {
 
 	t       testing.TB
 	cmd     *exec.Cmd
-	log     *log
+	log     *Log
 	done    chan struct{} // closed when the process has ended
 	waitErr error         // of the process; read it after done
 }
@@ -56,7 +56,7 @@ func (v *Vault) Start(t testing.TB, args ...string) *Sidecar {
 func (v *Vault) TryStart(t testing.TB, args ...string) (*Sidecar, error) {
 	t.Helper()
 	line := append([]string{"serve"}, v.Args("--listen", "127.0.0.1:0", "--log-level", "debug")...)
-	s := &Sidecar{Vault: v, t: t, log: new(log), done: make(chan struct{})}
+	s := &Sidecar{Vault: v, t: t, log: new(Log), done: make(chan struct{})}
 	s.cmd = exec.Command(v.binary.path, withEnvironments(append(line, args...))...)
 	s.cmd.Env = append(environment(t), v.binary.environ...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
@@ -179,19 +179,19 @@ func (s *Sidecar) cleanup() {
 	}
 }
 
-// log collects what a process writes.
-type log struct {
+// Log collects what a process writes, for a test to read meanwhile.
+type Log struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
-func (l *log) Write(p []byte) (int, error) {
+func (l *Log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
-func (l *log) String() string {
+func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
