@@ -123,29 +123,29 @@ func (c Credential) doc() credentialDoc {
 // credential is made to be kept: what many have in common, they share.
 func (d credentialDoc) credential(at backends.Revision) Credential {
 	c := Credential{
-		ID: d.ID, Slot: slotDoc{d.Integration, d.Environment, d.Name}.slot().shared(),
-		AuthType: common(d.AuthType), Status: common(d.Status), Labels: d.Labels, Version: d.Version,
-		CreatedAt: d.CreatedAt, CreatedBy: d.CreatedBy.shared(), UpdatedAt: d.UpdatedAt, UpdatedBy: d.UpdatedBy.shared(),
+		ID: d.ID, Slot: slotDoc{d.Integration, d.Environment, d.Name}.slot().interned(),
+		AuthType: intern(d.AuthType), Status: intern(d.Status), Labels: d.Labels, Version: d.Version,
+		CreatedAt: d.CreatedAt, CreatedBy: d.CreatedBy.interned(), UpdatedAt: d.UpdatedAt, UpdatedBy: d.UpdatedBy.interned(),
 		ExpiresAt: d.ExpiresAt, DeletedAt: d.DeletedAt, Revision: at,
 	}
 	if d.DeletedBy != nil {
-		c.DeletedBy = d.DeletedBy.shared()
+		c.DeletedBy = d.DeletedBy.interned()
 	}
 	c.Versions = make([]Version, len(d.Versions))
 	for i, v := range d.Versions {
-		c.Versions[i] = Version{Number: v.Number, At: v.At, By: v.By.shared()}
+		c.Versions[i] = Version{Number: v.Number, At: v.At, By: v.By.interned()}
 	}
 	return c
 }
 
-// common returns the one copy in memory of a text that many have.
-func common[T ~string](text T) T { return unique.Make(text).Value() }
+// intern returns the one copy in memory of a text that many have.
+func intern[T ~string](text T) T { return unique.Make(text).Value() }
 
-func (s Slot) shared() Slot {
-	return Slot{Integration: common(s.Integration), Scope: common(s.Scope), Name: common(s.Name)}
+func (s Slot) interned() Slot {
+	return Slot{Integration: intern(s.Integration), Scope: intern(s.Scope), Name: intern(s.Name)}
 }
 
-func (a Actor) shared() Actor { return unique.Make(a).Value() }
+func (a Actor) interned() Actor { return unique.Make(a).Value() }
 
 func (d slotDoc) slot() Slot {
 	s := Slot{Integration: d.Integration, Name: d.Name}

@@ -42,8 +42,8 @@ const (
 	flushers = 32
 )
 
-// shards is how many locks share the counts.
-const shards = 32
+// readShards is how many locks share the counts.
+const readShards = 32
 
 // readLog brings reads into the audit log. A read finds its count in one of several
 // shards, each with a lock of its own, and raises it. Every second a flush takes what was
@@ -61,7 +61,7 @@ type readLog struct {
 	cancel context.CancelFunc
 
 	seed    maphash.Seed
-	shards  [shards]readShard
+	shards  [readShards]readShard
 	pending atomic.Int64 // different reads: counted in the shards, or being written
 
 	failed   atomic.Pointer[time.Time] // since when flushing fails; nil while it works
@@ -123,9 +123,9 @@ func (l *readLog) run() {
 	defer close(l.done)
 	tick := time.NewTicker(flushInterval / flushTurns)
 	defer tick.Stop()
-	const turn = shards / flushTurns
+	const turn = readShards / flushTurns
 	failed := false
-	for next := 0; ; next = (next + turn) % shards {
+	for next := 0; ; next = (next + turn) % readShards {
 		select {
 		case <-l.stop:
 			return

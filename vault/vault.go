@@ -123,7 +123,7 @@ type Vault struct {
 	slots [256]sync.Mutex
 	seed  maphash.Seed
 
-	telling *rate.Limiter // of watchers
+	watchLimit *rate.Limiter // of watchers
 }
 
 // Open opens a vault that Init has made. The backend remains the caller's to
@@ -131,7 +131,7 @@ type Vault struct {
 func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	v := &Vault{
 		gate: newGate(cfg.Backend), envs: cfg.Envs, keep: cfg.KeepVersions,
-		clock: cfg.Now, log: cfg.Logger, metrics: cfg.Metrics, seed: maphash.MakeSeed(), telling: rate.NewLimiter(tellRate, tellBurst),
+		clock: cfg.Now, log: cfg.Logger, metrics: cfg.Metrics, seed: maphash.MakeSeed(), watchLimit: rate.NewLimiter(watchRate, watchBurst),
 	}
 	v.backend = v.gate
 	v.plugins, v.exclusive, v.identities = cfg.Plugins, cfg.Exclusive, cfg.Identities

@@ -28,8 +28,8 @@ type Event struct {
 // that thousands watch would else keep requests from the processor until all of them
 // know of it.
 const (
-	tellRate  = 20_000
-	tellBurst = 200
+	watchRate  = 20_000
+	watchBurst = 200
 )
 
 // Watch calls f with every change of a slot that the caller's grant covers, from
@@ -141,7 +141,7 @@ func (w *watcher) pass(ctx context.Context, e backends.Event) error {
 		if !ok || !w.caller.usesIntegration(slot.Integration) || !w.caller.mayRead(w.v.envs, slot.Scope) {
 			continue
 		}
-		if err := w.v.telling.Wait(ctx); err != nil {
+		if err := w.v.watchLimit.Wait(ctx); err != nil {
 			return err
 		}
 		event := Event{Slot: slot}
