@@ -37,7 +37,6 @@ type records struct {
 }
 
 type recordID struct {
-	org     string
 	id      ID
 	version uint64
 	at      Revision // of the credential

@@ -109,7 +109,7 @@ func (w *waiting) add(c *readCount) {
 	w.reads += c.reads
 }
 
-func waitingOf(taken []takenReads) *waiting {
+func waitingOf(taken []countedReads) *waiting {
 	w := new(waiting)
 	for i := range taken {
 		w.add(&taken[i].readCount)
@@ -130,8 +130,8 @@ func (l *readLog) condition() AuditCondition {
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.Lock()
-		for _, count := range s.counts {
-			w.add(count)
+		for j := range s.counts {
+			w.add(&s.counts[j].readCount)
 		}
 		s.mu.Unlock()
 	}

@@ -22,27 +22,28 @@ const (
 	StatusExpired  Status = "expired"
 )
 
-// Credential is what is known of a credential besides its secret fields.
+// Credential is what is known of a credential besides its secret fields. What every read
+// of the secret needs comes first: of many credentials it has to be fetched from memory.
 type Credential struct {
-	ID        ID
-	Slot      Slot
-	AuthType  string
-	Status    Status
-	Labels    map[string]string
-	Version   uint64 // the current one; versions count from 1 without gaps
-	Versions  []Version
-	CreatedAt time.Time
-	CreatedBy Actor
+	ID       ID
+	Slot     Slot
+	Status   Status
+	AuthType string
+	Version  uint64 // the current one; versions count from 1 without gaps
+	// Revision changes whenever anything of the credential does.
+	Revision  backends.Revision
+	ExpiresAt time.Time // zero: never
 	UpdatedAt time.Time
 	UpdatedBy Actor
-	ExpiresAt time.Time // zero: never
+	CreatedAt time.Time
+	CreatedBy Actor
+	Versions  []Version
+	Labels    map[string]string
 	DeletedAt time.Time // zero unless deleted
 	DeletedBy Actor
 	// LastRead is when it was last read, as far as Filter.Usage asked for that; zero:
 	// never.
 	LastRead time.Time
-	// Revision changes whenever anything of the credential does.
-	Revision backends.Revision
 }
 
 // Version is one value that a credential had, of those that are kept.

@@ -13,7 +13,7 @@ import (
 
 // write commits the entries of what was taken, many commits at a time, and returns
 // those whose entries are in the log. The others are pending again.
-func (l *readLog) write(ctx context.Context, taken []takenReads) (written []takenReads, err error) {
+func (l *readLog) write(ctx context.Context, taken []countedReads) (written []countedReads, err error) {
 	defer func() { l.pending.Add(-int64(len(written))) }()
 	if l.mode == ReadsEach {
 		return taken, nil // by each read for itself
@@ -54,7 +54,7 @@ func inParallel(n int, do func(int) error) []error {
 }
 
 // appendReads commits the entries of counted reads.
-func (v *Vault) appendReads(ctx context.Context, counted []takenReads) error {
+func (v *Vault) appendReads(ctx context.Context, counted []countedReads) error {
 	bodies := make([]auditBody, len(counted))
 	for i := range counted {
 		bodies[i] = v.readEntry(&counted[i])
@@ -68,15 +68,17 @@ func (v *Vault) appendReads(ctx context.Context, counted []takenReads) error {
 }
 
 // readEntry is the audit entry of counted reads.
-func (v *Vault) readEntry(t *takenReads) auditBody {
+func (v *Vault) readEntry(t *countedReads) auditBody {
 	by := t.reader.Value()
 	c := Caller{Org: by.org, Actor: by.actor, Origin: by.origin}
 	if t.reads == 1 {
 		c.Origin.RequestID = t.requestID // one request's ID would stand for many
 	}
-	body := v.entryOn(&c, ActionRead, t.slot)
-	body.CredentialID, body.Version, body.Outcome = t.credential, t.version, OutcomeSuccess
-	body.read = &readNote{from: t.from, count: t.reads, since: moment(t.first).Format(TimeFormat)}
+	asked := t.found.Slot
+	asked.Scope = t.asked
+	body := v.entryOn(&c, ActionRead, asked)
+	body.CredentialID, body.Version, body.Outcome = string(t.credential), t.version, OutcomeSuccess
+	body.read = &readNote{from: t.found.Slot.Scope, count: t.reads, since: moment(t.first).Format(TimeFormat)}
 	return body
 }
 

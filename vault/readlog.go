@@ -72,9 +72,12 @@ type readLog struct {
 	usage    readUsage
 }
 
+// readShard has its counts one after the other, so that those of many fit into the
+// processor's caches, and cost no memory of their own.
 type readShard struct {
 	mu     sync.Mutex
-	counts map[readKey]*readCount
+	at     map[readKey]int // in counts
+	counts []countedReads
 }
 
 // reader is who reads, and from where. Few readers read much: one is kept once.
@@ -88,21 +91,21 @@ type reader struct {
 // credential in use, so it is small.
 type readKey struct {
 	reader     unique.Handle[reader]
-	slot       Slot // that was asked for
-	from       envs.Scope
-	credential string
+	credential ID
 	version    uint64
+	asked      envs.Scope // of the slot that was asked for
 }
 
 // readCount is how often something was read since it was last written.
 type readCount struct {
 	reads       int
-	first, last int64  // in milliseconds of Unix time
-	requestID   string // of the first
+	first, last int64       // in milliseconds of Unix time
+	found       *Credential // of the key's ID
+	requestID   string      // of the first
 }
 
-// takenReads are counted reads that a flush has taken.
-type takenReads struct {
+// countedReads are reads that have a key in common.
+type countedReads struct {
 	readKey
 	readCount
 }
@@ -110,7 +113,7 @@ type takenReads struct {
 func newReadLog(v *Vault, mode ReadAudit, grace time.Duration) *readLog {
 	l := &readLog{v: v, mode: mode, grace: max(grace, graceWithoutAudit), stop: make(chan struct{}), done: make(chan struct{}), seed: maphash.MakeSeed()}
 	for i := range l.shards {
-		l.shards[i].counts = map[readKey]*readCount{}
+		l.shards[i].at = map[readKey]int{}
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.usage = readUsage{v: v, pending: map[usageKey]usageCount{}}
@@ -149,12 +152,13 @@ func (l *readLog) report(failed bool, err error) bool {
 	return fails
 }
 
-// record takes one successful read of a slot, of what was found for it. When it returns
-// nil the read is in the audit log, or counted to be there within a second.
-func (l *readLog) record(ctx context.Context, c *Caller, entry *auditBody, asked, found Slot) error {
+// record takes one successful read of what was found for a slot of the scope that was
+// asked for. When it returns nil the read is in the audit log, or counted to be there
+// within a second.
+func (l *readLog) record(ctx context.Context, c *Caller, entry *auditBody, asked envs.Scope, found *Credential) error {
 	if l.mode == ReadsEach {
 		body := *entry
-		body.Outcome, body.read = OutcomeSuccess, &readNote{from: found.Scope}
+		body.Outcome, body.read = OutcomeSuccess, &readNote{from: found.Slot.Scope}
 		if err := l.v.appendEntries(ctx, body); err != nil {
 			return storageError(err)
 		}
@@ -164,13 +168,9 @@ func (l *readLog) record(ctx context.Context, c *Caller, entry *auditBody, asked
 	origin := c.Origin
 	origin.Peer, origin.RequestID = host(origin.Peer), ""
 	key := readKey{
-		reader: unique.Make(reader{org: c.Org, actor: c.Actor, origin: origin}), slot: found, from: found.Scope,
-		credential: entry.CredentialID, version: entry.Version,
+		reader: unique.Make(reader{org: c.Org, actor: c.Actor, origin: origin}), credential: found.ID, version: entry.Version, asked: asked,
 	}
-	if asked.Scope != found.Scope {
-		key.slot.Scope = asked.Scope // the texts of found are kept in any case
-	}
-	for !l.add(key, c.Origin.RequestID) {
+	for !l.add(key, found, c.Origin.RequestID) {
 		if l.failed.Load() != nil {
 			return errorf(BackendUnavailable, "Reads are refused because they cannot be recorded").
 				detailed("%d different ones wait for the audit log to be writable", maxPendingReads)
@@ -201,56 +201,65 @@ func (l *readLog) failing() error {
 }
 
 // add counts a read, unless it is a new one and there is no room for more.
-func (l *readLog) add(key readKey, requestID string) bool {
+func (l *readLog) add(key readKey, found *Credential, requestID string) bool {
 	now := l.v.clock().UnixMilli()
 	s := l.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.counts[key]
-	if c == nil {
+	i, counted := s.at[key]
+	if !counted {
 		if l.pending.Load() >= maxPendingReads {
 			return false
 		}
 		l.pending.Add(1)
-		c = &readCount{first: now, requestID: requestID}
-		s.counts[key] = c
+		i = s.insert(countedReads{key, readCount{first: now, found: found, requestID: requestID}})
 	}
+	c := &s.counts[i]
 	c.reads++
 	c.last = now
 	return true
 }
 
+// insert returns where it puts what is not there yet.
+func (s *readShard) insert(c countedReads) int {
+	i := len(s.counts)
+	s.counts = append(s.counts, c)
+	s.at[c.readKey] = i
+	return i
+}
+
 func (l *readLog) shard(key readKey) *readShard {
-	return &l.shards[maphash.String(l.seed, key.credential)%uint64(len(l.shards))]
+	return &l.shards[maphash.String(l.seed, string(key.credential))%uint64(len(l.shards))]
 }
 
 // take takes what was counted in some of the shards.
-func take(from []readShard) (taken []takenReads) {
+func take(from []readShard) (taken []countedReads) {
 	for i := range from {
 		s := &from[i]
 		s.mu.Lock()
-		taken = slices.Grow(taken, len(s.counts))
-		for key, c := range s.counts {
-			taken = append(taken, takenReads{key, *c})
-		}
+		taken = append(taken, s.counts...)
 		clear(s.counts) // whose room is needed again
+		clear(s.at)
+		s.counts = s.counts[:0]
 		s.mu.Unlock()
 	}
-	slices.SortFunc(taken, func(a, b takenReads) int { return cmp.Compare(a.first, b.first) })
+	slices.SortFunc(taken, func(a, b countedReads) int { return cmp.Compare(a.first, b.first) })
 	return taken
 }
 
 // putBack counts again what a failed flush has taken and not written.
-func (l *readLog) putBack(unwritten []takenReads) {
+func (l *readLog) putBack(unwritten []countedReads) {
 	for _, t := range unwritten {
 		s := l.shard(t.readKey)
 		s.mu.Lock()
-		if more := s.counts[t.readKey]; more != nil {
+		if i, counted := s.at[t.readKey]; counted {
 			l.pending.Add(-1)
-			t.reads += more.reads
-			t.last = more.last
+			t.reads += s.counts[i].reads
+			t.last = s.counts[i].last
+			s.counts[i] = t
+		} else {
+			s.insert(t)
 		}
-		s.counts[t.readKey] = &t.readCount
 		s.mu.Unlock()
 	}
 }
@@ -326,8 +335,8 @@ func (l *readLog) lost(reason error) error {
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.Lock()
-		for _, c := range s.counts {
-			n += c.reads
+		for j := range s.counts {
+			n += s.counts[j].reads
 		}
 		s.mu.Unlock()
 	}

@@ -31,7 +31,7 @@ func TestPendingReadsAreBounded(t *testing.T) {
 	v := &Vault{backend: gone{}, envs: tree, clock: time.Now, log: slog.New(slog.DiscardHandler), stale: func() time.Duration { return time.Second }}
 	l := newReadLog(v, ReadsCoalesced, time.Hour)
 	read := func(n int) error {
-		return l.record(t.Context(), &Caller{Origin: Origin{Realm: fmt.Sprint(n)}}, &auditBody{CredentialID: "c"}, Slot{}, Slot{})
+		return l.record(t.Context(), &Caller{Origin: Origin{Realm: fmt.Sprint(n)}}, &auditBody{}, envs.Shared, &Credential{ID: "c"})
 	}
 	for n := range 3 * maxPendingReads {
 		err := read(n)

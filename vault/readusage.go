@@ -48,11 +48,11 @@ type usageCount struct {
 }
 
 // add counts reads to be written.
-func (u *readUsage) add(taken []takenReads) {
+func (u *readUsage) add(taken []countedReads) {
 	for i := range taken {
 		r := &taken[i]
 		by := r.reader.Value()
-		key := usageKey{unique.Make(consumer{org: by.org.ID, kind: by.actor.Kind, actor: by.actor.ID}), r.credential}
+		key := usageKey{unique.Make(consumer{org: by.org.ID, kind: by.actor.Kind, actor: by.actor.ID}), string(r.credential)}
 		c, known := u.pending[key]
 		if !known {
 			u.queue = append(u.queue, key)

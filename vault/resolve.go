@@ -25,7 +25,7 @@ type ResolveOptions struct {
 
 // Resolved is a credential with its secret fields.
 type Resolved struct {
-	Credential Credential
+	Credential *Credential // shared by all who read it: nobody changes it
 	// Secret is the secret fields, as a JSON object of strings in the order of their
 	// names. Its memory is ResolveOptions.Buffer's, where there was room.
 	Secret  secret.Bytes
@@ -77,7 +77,7 @@ func (v *Vault) Resolve(ctx context.Context, c Caller, slot Slot, o ResolveOptio
 	if resolved, err = a.resolve(ctx, slot, o); err != nil {
 		return Resolved{}, err
 	}
-	if err := v.reads.record(ctx, &a.caller, &a.entry, slot, resolved.Credential.Slot); err != nil {
+	if err := v.reads.record(ctx, &a.caller, &a.entry, slot.Scope, resolved.Credential); err != nil {
 		resolved.Secret.Clear()
 		return Resolved{}, err
 	}
@@ -157,21 +157,21 @@ func (v *Vault) reveal(ctx context.Context, org Org, c *Credential, o ResolveOpt
 	if err != nil {
 		return Resolved{}, err
 	}
-	return Resolved{Credential: *c, Secret: secret.Hold(opened[len(o.Buffer):]), Version: version, From: c.Slot.Scope}, nil
+	return Resolved{Credential: c, Secret: secret.Hold(opened[len(o.Buffer):]), Version: version, From: c.Slot.Scope}, nil
 }
 
 // openVersion decrypts a version of a credential and appends its fields to to, as
 // appendFields does. It returns backends.ErrNotFound as it comes when the version's
 // record is gone.
 func (v *Vault) openVersion(ctx context.Context, to []byte, org Org, c *Credential, version uint64) ([]byte, error) {
-	if !c.keeps(version) {
+	if version != c.Version && !c.keeps(version) {
 		return nil, errorf(CredentialNotFound, "Version not found").
 			detailed("Version %d of the credential for %s does not exist or is no longer kept", version, c.Slot)
 	}
 	if !v.keys.holds(c.Slot.Scope) {
 		return nil, locked(c.Slot.Scope)
 	}
-	id := recordID{org: org.ID, id: c.ID, version: version, at: c.Revision}
+	id := recordID{id: c.ID, version: version, at: c.Revision}
 	if opened, ok := v.records.get(to, id); ok {
 		return opened, nil
 	}

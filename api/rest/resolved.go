@@ -16,7 +16,7 @@ import (
 // is the one that is asked for thousands of times a second, and since so the secret
 // goes from the vault into the answer as it is.
 func appendResolved(b []byte, asked envs.Scope, r *vault.Resolved, at time.Time) []byte {
-	c := &r.Credential
+	c := r.Credential
 	b = append(b, `{"success":true,"data":{"id":`...)
 	b = appendText(b, string(c.ID))
 	b = append(b, `,"integrationId":`...)

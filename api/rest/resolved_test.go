@@ -36,7 +36,7 @@ func TestResolvedIsWrittenAsTheContractSays(t *testing.T) {
 	for object, fields := range secrets {
 		for _, c := range credentials {
 			for _, asked := range []envs.Scope{"production", envs.Shared} {
-				r := vault.Resolved{Credential: c, Secret: secret.Hold([]byte(object)), Version: 7, From: c.Slot.Scope}
+				r := vault.Resolved{Credential: &c, Secret: secret.Hold([]byte(object)), Version: 7, From: c.Slot.Scope}
 				got := appendResolved(nil, asked, &r, at)
 				want, err := json.Marshal(wire.Envelope[wire.Resolved]{Success: true, Data: resolved(asked, r, fields), Timestamp: wire.Time(at)}, encodingSecrets)
 				if err != nil {

@@ -109,9 +109,11 @@ func (l local) perform(ctx context.Context, op *operation) (outcome, error) {
 	case opResolve:
 		var found vault.Resolved
 		found, err = l.vault.Resolve(ctx, l.caller, slot, vault.ResolveOptions{NoFallback: true})
-		fields, _ := found.Fields()
-		op.value = fields[vault.ValueField].Reveal() // not a secret: value-N
-		op.version, op.revision = found.Version, found.Credential.Revision
+		if err == nil {
+			fields, _ := found.Fields()
+			op.value = fields[vault.ValueField].Reveal() // not a secret: value-N
+			op.version, op.revision = found.Version, found.Credential.Revision
+		}
 	}
 	return classify(op, err)
 }
