@@ -30,7 +30,7 @@ const (
 	flushInterval = time.Second
 	// flushTurns is how many parts of what was counted are flushed one after the other in
 	// an interval, so that requests at no moment wait for all of it.
-	flushTurns = 8
+	flushTurns = 32
 	// graceWithoutAudit is how long reads go on while their counts cannot be
 	// written, unless storage is away and Options.ReadGrace says longer.
 	graceWithoutAudit = 10 * time.Second

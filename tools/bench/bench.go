@@ -165,15 +165,16 @@ func (b *bench) refused(ctx context.Context, args ...string) (string, error) {
 // side is one of the two that are loaded in turn.
 type side struct {
 	load.Target
+	pid     int
 	process *sidecar // nil: it does nothing once it is not loaded
 }
 
 func (s *sidecar) target(network string, requests [][]byte) side {
-	return side{target(network, s.address, s.socket, requests), s}
+	return side{target(network, s.address, s.socket, requests), s.cmd.Process.Pid, s}
 }
 
 func (r *reference) target(network string, requests [][]byte) side {
-	return side{Target: target(network, r.address, r.socket, requests)}
+	return side{Target: target(network, r.address, r.socket, requests), pid: r.cmd.Process.Pid}
 }
 
 func target(network, address, socket string, requests [][]byte) load.Target {
@@ -186,7 +187,16 @@ func target(network, address, socket string, requests [][]byte) load.Target {
 // load loads one side, and leaves it when what it does behind its answers is done: the
 // other's turn must not pay for it.
 func (b *bench) load(ctx context.Context, s side, connections int) (load.Result, error) {
+	before, err := ticks(s.pid)
+	if err != nil {
+		return load.Result{}, err
+	}
 	result, err := load.Run(ctx, s.Target, connections, b.size.round)
+	if err != nil {
+		return result, err
+	}
+	after, err := ticks(s.pid)
+	result.Processor = time.Duration(after-before) * tick
 	if err == nil && s.process != nil {
 		err = s.process.quiet(b.size.settle)
 	}
@@ -225,6 +235,9 @@ func (p pairs) figure(work, reference string, of func(load.Result) float64) figu
 func microseconds(quantile float64) func(load.Result) float64 {
 	return func(r load.Result) float64 { return r.Latency.Quantile(quantile).Seconds() * 1e6 }
 }
+
+// processorTime is the processor time of the server for an answer, in microseconds.
+func processorTime(r load.Result) float64 { return r.Processor.Seconds() * 1e6 / float64(r.Requests) }
 
 func milliseconds(r load.Result) float64 { return r.Latency.Quantile(0.5).Seconds() * 1e3 }
 

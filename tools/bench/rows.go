@@ -65,7 +65,9 @@ func (b *bench) resolve(ctx context.Context, network string, connections int) ([
 	rate, p99 := pairs.figure(work, "bare Gin", load.Result.PerSecond), pairs.figure(work+", p99", "bare Gin", microseconds(0.99))
 	rate.unit, rate.measure, rate.goal, rate.atLeast = "requests/s", ratio(), 0.8, true
 	p99.unit, p99.measure, p99.goal = "µs", ratio(), 1.4
-	return []figure{rate, p99}, nil
+	spent := pairs.figure(work+", processor time of the server for each", "bare Gin", processorTime)
+	spent.unit, spent.measure, spent.report = "µs", difference("µs"), true
+	return []figure{rate, p99, spent}, nil
 }
 
 func plural(connections int) string {
@@ -116,7 +118,7 @@ func (b *bench) probeWritten(ctx context.Context) (f figure, err error) {
 	if err != nil {
 		return f, err
 	}
-	probe := side{Target: target("tcp", r.written, "", resolves(v))}
+	probe := side{Target: target("tcp", r.written, "", resolves(v)), pid: r.cmd.Process.Pid}
 	pairs, err := b.alternate(ctx, 64, probe, r.target("tcp", resolves(v)))
 	f = pairs.figure("no sidecar: bare Gin, an audit entry written before each answer, 64 connections", "bare Gin", load.Result.PerSecond)
 	f.unit, f.measure, f.report = "requests/s", ratio(), true

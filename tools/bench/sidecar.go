@@ -153,22 +153,25 @@ func (s *sidecar) memory() (memory, error) {
 // quiet waits that long, and then until the process has hardly used a processor for a
 // tenth of a second.
 func (s *sidecar) quiet(settle time.Duration) error {
-	const most, hardly = 4 * time.Second, 1 // clock ticks of a hundredth of a second
+	const most, hardly = 4 * time.Second, 1 // ticks
 	time.Sleep(settle)
-	used, err := s.ticks()
+	used, err := ticks(s.cmd.Process.Pid)
 	for start := time.Now(); err == nil && time.Since(start) < most; {
 		time.Sleep(min(settle, 100*time.Millisecond))
 		before := used
-		if used, err = s.ticks(); used-before <= hardly {
+		if used, err = ticks(s.cmd.Process.Pid); used-before <= hardly {
 			break
 		}
 	}
 	return err
 }
 
-// ticks is the processor time that the process has used (proc(5): utime and stime).
-func (s *sidecar) ticks() (int, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+// tick is the unit of processor times in /proc, on every architecture that Go runs on.
+const tick = 10 * time.Millisecond
+
+// ticks is the processor time that a process has used (proc(5): utime and stime).
+func ticks(pid int) (int, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}

@@ -32,6 +32,8 @@ type Result struct {
 	Requests int
 	Elapsed  time.Duration
 	Latency  Histogram
+	// Processor is the processor time that the server took, for whoever knows it to fill in.
+	Processor time.Duration
 }
 
 // PerSecond is the rate of answers.
