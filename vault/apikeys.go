@@ -130,9 +130,14 @@ func apiKeyKey(s string) string {
 // isAPIKey reports whether s has the form of an API key.
 func isAPIKey(s string) bool {
 	digits, ok := strings.CutPrefix(s, keyPrefix)
-	return ok && len(digits) == keyDigits && !strings.ContainsFunc(digits, func(c rune) bool {
-		return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
-	})
+	for _, c := range []byte(digits) {
+		ok = ok && isAlphanumeric(c)
+	}
+	return ok && len(digits) == keyDigits
+}
+
+func isAlphanumeric(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
 // denied is the answer to every key that is not valid.

@@ -42,15 +42,18 @@ func (r Resolved) Opaque() bool {
 	return bytes.HasPrefix(rest, []byte(name)) && endOfString(rest[len(name):]) == len(rest)-len(name)-len(`"}`)
 }
 
-// endOfString returns where the JSON string that b continues ends.
+// endOfString returns where the JSON string that b continues ends, or -1.
 func endOfString(b []byte) int {
-	for i := 0; i < len(b); i++ {
-		switch b[i] {
-		case '\\':
-			i++
-		case '"':
-			return i
+	for from := 0; from < len(b); {
+		quote := bytes.IndexByte(b[from:], '"')
+		if quote < 0 {
+			break
 		}
+		escape := bytes.IndexByte(b[from:from+quote], '\\')
+		if escape < 0 {
+			return from + quote
+		}
+		from += escape + 2 // what is escaped ends nothing
 	}
 	return -1
 }

@@ -49,8 +49,7 @@ var reservedKeys = []string{"credentials", "categories"}
 // letter or digit first.
 func isIntegrationKey(key string) bool {
 	for i, c := range []byte(key) {
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !letter && (i == 0 || c != '.' && c != '_' && c != '-') {
+		if !isAlphanumeric(c) && (i == 0 || c != '.' && c != '_' && c != '-') {
 			return false
 		}
 	}

@@ -173,7 +173,7 @@ func (s *server) resolveCredential(r *request) (answer, error) {
 	defer found.Secret.Clear()
 	body := buffers.Get().(*bytes.Buffer)
 	body.Grow(resolvedSize + len(found.Secret.Reveal()))
-	body.Write(appendResolved(body.AvailableBuffer(), slot.Scope, &found, time.Now()))
+	body.Write(appendResolved(body.AvailableBuffer(), slot, &found, time.Now()))
 	return answer{status: http.StatusOK, written: body, etag: found.Credential.Revision}, nil
 }
 

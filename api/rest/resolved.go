@@ -15,18 +15,19 @@ import (
 // the encoder of every other answer would write it. This one is written by hand, since it
 // is the one that is asked for thousands of times a second, and since so the secret
 // goes from the vault into the answer as it is.
-func appendResolved(b []byte, asked envs.Scope, r *vault.Resolved, at time.Time) []byte {
+// asked is the slot that was: the credential's but for its scope.
+func appendResolved(b []byte, asked vault.Slot, r *vault.Resolved, at time.Time) []byte {
 	c := r.Credential
 	b = append(b, `{"success":true,"data":{"id":`...)
 	b = appendText(b, string(c.ID))
 	b = append(b, `,"integrationId":`...)
-	b = appendText(b, c.Slot.Integration)
+	b = appendText(b, asked.Integration)
 	b = append(b, `,"environment":`...)
-	b = appendScope(b, asked)
+	b = appendScope(b, asked.Scope)
 	b = append(b, `,"resolvedFrom":`...)
 	b = appendScope(b, r.From)
 	b = append(b, `,"name":`...)
-	b = appendText(b, c.Slot.Name)
+	b = appendText(b, asked.Name)
 	if c.AuthType != "" {
 		b = append(b, `,"authType":`...)
 		b = appendText(b, c.AuthType)

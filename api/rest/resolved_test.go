@@ -37,7 +37,9 @@ func TestResolvedIsWrittenAsTheContractSays(t *testing.T) {
 		for _, c := range credentials {
 			for _, asked := range []envs.Scope{"production", envs.Shared} {
 				r := vault.Resolved{Credential: &c, Secret: secret.Hold([]byte(object)), Version: 7, From: c.Slot.Scope}
-				got := appendResolved(nil, asked, &r, at)
+				slot := c.Slot
+				slot.Scope = asked
+				got := appendResolved(nil, slot, &r, at)
 				want, err := json.Marshal(wire.Envelope[wire.Resolved]{Success: true, Data: resolved(asked, r, fields), Timestamp: wire.Time(at)}, encodingSecrets)
 				if err != nil {
 					t.Fatal(err)

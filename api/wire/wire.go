@@ -34,9 +34,13 @@ const TimeFormat = "2006-01-02T15:04:05.000Z"
 // MarshalText prints the time in TimeFormat.
 func (t Time) MarshalText() ([]byte, error) { return t.AppendText(nil) }
 
-// AppendText appends the time in TimeFormat.
+// AppendText appends the time in TimeFormat. RFC 3339 without a fraction is what package
+// time writes without reading a layout, and every answer has a time or two.
 func (t Time) AppendText(b []byte) ([]byte, error) {
-	return time.Time(t).UTC().AppendFormat(b, TimeFormat), nil
+	at := time.Time(t).UTC()
+	b = at.AppendFormat(b, time.RFC3339)
+	milli := at.Nanosecond() / int(time.Millisecond)
+	return append(b[:len(b)-1], '.', byte('0'+milli/100), byte('0'+milli/10%10), byte('0'+milli%10), 'Z'), nil
 }
 
 // UnmarshalText reads any RFC 3339 time.
