@@ -7,7 +7,8 @@ import (
 
 // Bech32 (BIP 173) without its limit of 90 characters, as age uses it: a readable
 // part, "1", and data of 32 characters that ends with a checksum of 6. age
-// decodes it; what follows only finds out where a person mistyped.
+// decodes and checks it; what follows finds out where a person mistyped, and takes
+// the data out of what age has printed.
 
 const bech32Charset = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 
@@ -47,6 +48,21 @@ func bech32Fault(s string) string {
 		return strings.Join(typos, " or ") + " is wrong"
 	}
 	return fmt.Sprintf("its checksum does not fit its %d characters: one is missing or too many, or several are wrong", len(s))
+}
+
+// bech32Data returns the bytes that a string in lower case stands for, which is well formed.
+func bech32Data(s string) []byte {
+	data := s[strings.LastIndexByte(s, '1')+1 : len(s)-6]
+	bytes := make([]byte, 0, len(data)*5/8)
+	bits, n := uint32(0), 0
+	for _, c := range []byte(data) {
+		bits, n = bits<<5|uint32(strings.IndexByte(bech32Charset, c)), n+5
+		if n >= 8 {
+			n -= 8
+			bytes = append(bytes, byte(bits>>n))
+		}
+	}
+	return bytes
 }
 
 // bech32Typos returns the indices of characters whose replacement alone makes the

@@ -55,7 +55,15 @@ func NewKey(a Algorithm) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a key: %w", err)
 	}
-	return derive(id, id.Recipient(), id.Recipient().String(), id.String())
+	return keyOf(id)
+}
+
+func keyOf(id *age.X25519Identity) (*Key, error) {
+	fast, err := newX25519Identity(id)
+	if err != nil {
+		return nil, err
+	}
+	return derive(fast, id.Recipient(), id.Recipient().String(), id.String())
 }
 
 func derive(id age.Identity, to age.Recipient, public, private string) (*Key, error) {
@@ -129,7 +137,7 @@ func ParseKey(file []byte) (*Key, error) {
 	}
 	switch id := ids[0].(type) {
 	case *age.X25519Identity:
-		return derive(id, id.Recipient(), id.Recipient().String(), id.String())
+		return keyOf(id)
 	case *age.HybridIdentity:
 		return derive(id, id.Recipient(), id.Recipient().String(), id.String())
 	default:
