@@ -6,6 +6,7 @@ package api
 
 import (
 	_ "embed"
+	"io"
 	"slices"
 )
 
@@ -15,3 +16,10 @@ var document []byte
 // OpenAPI returns the OpenAPI 3.1 document of the HTTP API, as YAML. The slice is
 // the caller's.
 func OpenAPI() []byte { return slices.Clone(document) }
+
+// WriteOpenAPI writes that document: one and the same for all who read it, however
+// slowly.
+func WriteOpenAPI(w io.Writer) error {
+	_, err := w.Write(document)
+	return err
+}

@@ -73,9 +73,9 @@ func rotationKey(segment string) string           { return rotationFamily + segm
 func entryKey(org Org, integration string) string { return "entry/" + org.ID + "/" + integration }
 func entryPrefix(org Org) string                  { return "entry/" + org.ID + "/" }
 func liveKey(org Org, s Slot) string {
-	return "live/" + org.ID + "/" + s.Integration + "/" + segment(s.Scope) + "/" + url.PathEscape(s.Name)
+	return liveFamily + org.ID + "/" + s.Integration + "/" + segment(s.Scope) + "/" + url.PathEscape(s.Name)
 }
-func livePrefix(org Org) string      { return "live/" + org.ID + "/" }
+func livePrefix(org Org) string      { return liveFamily + org.ID + "/" }
 func goneKey(org Org, s Slot) string { return "gone/" + org.ID + "/" + s.path() }
 func credKey(org Org, id ID) string  { return "cred/" + org.ID + "/" + string(id) }
 
@@ -93,6 +93,7 @@ const (
 	keyInfoFamily  = "keyinfo/"
 	rotationFamily = "rotate/"
 	credFamily     = "cred/"
+	liveFamily     = "live/"
 )
 
 func recordKey(org Org, id ID, version uint64) string {

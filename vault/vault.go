@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"filippo.io/age"
-	"golang.org/x/time/rate"
 
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/envs"
@@ -123,7 +122,7 @@ type Vault struct {
 	slots [256]sync.Mutex
 	seed  maphash.Seed
 
-	watchLimit *rate.Limiter // of watchers
+	watches *watchHub
 }
 
 // Open opens a vault that Init has made. The backend remains the caller's to
@@ -131,9 +130,9 @@ type Vault struct {
 func Open(ctx context.Context, cfg Config) (*Vault, error) {
 	v := &Vault{
 		gate: newGate(cfg.Backend), envs: cfg.Envs, keep: cfg.KeepVersions,
-		clock: cfg.Now, log: cfg.Logger, metrics: cfg.Metrics, seed: maphash.MakeSeed(), watchLimit: rate.NewLimiter(watchRate, watchBurst),
+		clock: cfg.Now, log: cfg.Logger, metrics: cfg.Metrics, seed: maphash.MakeSeed(),
 	}
-	v.backend = v.gate
+	v.backend, v.watches = v.gate, newWatchHub(v)
 	v.plugins, v.exclusive, v.identities = cfg.Plugins, cfg.Exclusive, cfg.Identities
 	v.SetCatalog(cfg.Catalog)
 	if v.plugins == nil {

@@ -4,15 +4,15 @@ import (
 	"context"
 	"errors"
 	"net/url"
-	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/envs"
 )
 
-// Event is one change of a slot: never a value.
+// Event is one change of a slot: never a value. It is shared: nobody changes it.
 type Event struct {
 	// Revision is where a watch goes on after this event. Of several events of one
 	// commit only the last has it, so that none is lost between them.
@@ -22,24 +22,36 @@ type Event struct {
 	Reset      bool
 	Slot       Slot
 	Credential *Credential // what the slot holds; nil: nothing any more
+	// Memo is the same one for all who are told of this change.
+	Memo *Memo
 }
 
-// How many changes a second are told to watchers, counted for each of them. One change
-// that thousands watch would else keep requests from the processor until all of them
-// know of it.
-const (
-	watchRate  = 20_000
-	watchBurst = 200
-)
+// Memo keeps what one receiver of an event makes of it, such as its text, for the
+// others. Of nil it keeps nothing.
+type Memo struct {
+	once sync.Once
+	text []byte
+	err  error
+}
+
+// Text returns what f, which must always return the same, returned when Text was first
+// called. Nobody changes it.
+func (m *Memo) Text(f func() ([]byte, error)) ([]byte, error) {
+	if m == nil {
+		return f()
+	}
+	m.once.Do(func() { m.text, m.err = f() })
+	return m.text, m.err
+}
 
 // Watch calls f with every change of a slot that the caller's grant covers, from
 // the revision after on (0: from this moment), until ctx ends or f returns an
 // error. Changes that follow each other closely may be seen as one, with the last
 // state. A watcher that is slower than the changes gets a Reset.
 //
-// alive is called at the start, every interval, and when an API key has changed, with
-// the revision that a later watch goes on from; the caller's key is looked at again
-// there. When it returns an error the watch ends with it.
+// alive is called at the start, every interval, and when the caller's API key may have
+// changed, with the revision that a later watch goes on from; the caller's key is looked
+// at again there. When it returns an error the watch ends with it.
 func (v *Vault) Watch(ctx context.Context, c Caller, after Revision, f func(Event) error, interval time.Duration, alive func(Revision) error) (err error) {
 	a := v.beginOn(c, ActionWatch, targetIntegration, "")
 	if after == 0 {
@@ -54,19 +66,9 @@ func (v *Vault) Watch(ctx context.Context, c Caller, after Revision, f func(Even
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	w := &watcher{v: v, caller: c, at: after, send: f}
+	w := &watcher{v: v, caller: c, at: after, send: f, alive: alive, tick: tick.C}
 	for {
-		events, err := v.backend.Watch(ctx, w.at)
-		if errors.Is(err, backends.ErrCompacted) {
-			if err := w.reset(ctx); err != nil {
-				return err
-			}
-			continue
-		}
-		if err != nil {
-			return watchError(ctx, err)
-		}
-		if err := w.follow(ctx, events, tick.C, alive); err != nil {
+		if err := w.follow(ctx); err != nil {
 			return err
 		}
 	}
@@ -84,84 +86,159 @@ type watcher struct {
 	caller Caller
 	at     Revision // the last one that was seen
 	send   func(Event) error
+	alive  func(Revision) error
+	tick   <-chan time.Time
 }
 
-// reset tells the receiver to read afresh, and goes on from now.
-func (w *watcher) reset(ctx context.Context) error {
-	head, err := w.v.backend.Head(ctx)
+// follow catches up with the others who watch and goes on with them, until it falls
+// behind or storage's watch ends, which is no error.
+func (w *watcher) follow(ctx context.Context) error {
+	m, from, err := w.v.watches.join(ctx, w.caller)
 	if err != nil {
 		return watchError(ctx, err)
 	}
-	w.at = head.Revision
-	return w.send(Event{Revision: w.at, Reset: true})
-}
-
-// follow passes events on until the channel closes, which is no error unless the
-// context ended: the backend closes it on those who fall behind.
-func (w *watcher) follow(ctx context.Context, events <-chan backends.Event, tick <-chan time.Time, alive func(Revision) error) error {
+	defer m.leave()
+	if w.at > from {
+		if err := w.check(ctx); err != nil {
+			return err
+		}
+	}
+	for w.at < from {
+		if err := w.catchUp(ctx, from); err != nil {
+			return err
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick:
-			if err := alive(w.at); err != nil {
+		case <-w.tick:
+			w.at = m.position(w.at)
+			if err := w.alive(w.at); err != nil {
 				return err
 			}
-		case e, open := <-events:
+		case c, open := <-m.commits:
 			if !open {
-				// A closed backend closes every channel: Watch says so.
+				w.at = m.position(w.at)
 				return nil
 			}
-			if err := w.pass(ctx, e); err != nil {
+			if err := w.see(ctx, c); err != nil {
 				return err
-			}
-			w.at = e.Revision
-			if slices.ContainsFunc(e.Keys, isAPIKeyKey) {
-				if err := alive(w.at); err != nil {
-					return err
-				}
 			}
 		}
 	}
 }
 
-// isAPIKeyKey reports whether a storage key is an API key's.
-func isAPIKeyKey(key string) bool { return strings.HasPrefix(key, apiKeyPrefix) }
-
-// pass sends what a commit changed of the caller's slots.
-func (w *watcher) pass(ctx context.Context, e backends.Event) error {
-	prefix := livePrefix(w.caller.Org)
-	var events []Event
-	for _, key := range e.Keys {
-		path, ours := strings.CutPrefix(key, prefix)
-		if !ours {
-			continue
-		}
-		slot, ok := parsePath(path)
-		if !ok || !w.caller.usesIntegration(slot.Integration) || !w.caller.mayRead(w.v.envs, slot.Scope) {
-			continue
-		}
-		if err := w.v.watchLimit.Wait(ctx); err != nil {
-			return err
-		}
-		event := Event{Slot: slot}
-		switch cred, err := w.v.live(ctx, w.caller.Org, slot); {
-		case err == nil:
-			event.Credential = &cred
-		case !errors.Is(err, backends.ErrNotFound):
-			return err
-		}
-		events = append(events, event)
+// check resets a watcher that knows of more than there is: storage was restored from a
+// backup.
+func (w *watcher) check(ctx context.Context) error {
+	head, err := w.v.backend.Head(ctx)
+	if err != nil {
+		return watchError(ctx, err)
 	}
-	for i, event := range events {
-		if i == len(events)-1 {
-			event.Revision = e.Revision
+	if w.at <= head.Revision {
+		return nil
+	}
+	return w.reset(head.Revision)
+}
+
+// reset tells the receiver to read afresh, and goes on from now.
+func (w *watcher) reset(now Revision) error {
+	w.at = now
+	return w.send(Event{Revision: now, Reset: true})
+}
+
+// catchUp passes on what storage says to have come after the last that was seen, until
+// that is as far as the others are, or storage's watch ends.
+func (w *watcher) catchUp(ctx context.Context, from Revision) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	events, err := w.v.backend.Watch(ctx, w.at)
+	if errors.Is(err, backends.ErrCompacted) {
+		head, err := w.v.backend.Head(ctx)
+		if err != nil {
+			return watchError(ctx, err)
+		}
+		return w.reset(head.Revision)
+	}
+	if err != nil {
+		return watchError(ctx, err)
+	}
+	for w.at < from {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-w.tick:
+			if err := w.alive(w.at); err != nil {
+				return err
+			}
+		case e, open := <-events:
+			if !open {
+				return nil
+			}
+			if err := w.see(ctx, w.v.commitOf(e)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// see passes on what concerns the watcher of a commit that it has not seen.
+func (w *watcher) see(ctx context.Context, c *commit) error {
+	if c.revision <= w.at {
+		return nil
+	}
+	if err := w.pass(ctx, c); err != nil {
+		return err
+	}
+	w.at = c.revision
+	if c.concernsKey(w.caller) {
+		return w.alive(w.at)
+	}
+	return nil
+}
+
+// pass sends what a commit changed of the caller's slots. Where others have not read
+// that, it waits for its turn to.
+func (w *watcher) pass(ctx context.Context, c *commit) error {
+	var mine []*change
+	for _, change := range c.changes {
+		if !change.concerns(w.v, w.caller) {
+			continue
+		}
+		if !c.wasRead {
+			if err := w.v.watches.limit.Wait(ctx); err != nil {
+				return err
+			}
+			change.read(ctx, w.v)
+		}
+		if change.err != nil {
+			return watchError(ctx, change.err)
+		}
+		mine = append(mine, change)
+	}
+	for i, change := range mine {
+		event := Event{Slot: change.slot, Credential: change.credential, Memo: &change.memo}
+		if i == len(mine)-1 {
+			event.Revision = c.revision
 		}
 		if err := w.send(event); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// parseLiveKey reads what liveKey wrote.
+func parseLiveKey(key string) (org string, s Slot, ok bool) {
+	path, ok := strings.CutPrefix(key, liveFamily)
+	if !ok {
+		return "", Slot{}, false
+	}
+	org, path, _ = strings.Cut(path, "/")
+	s, ok = parsePath(path)
+	return org, s, ok
 }
 
 // parsePath reads what Slot.path wrote.

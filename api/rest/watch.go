@@ -33,17 +33,17 @@ func (s *server) watch(r *request) (answer, error) {
 	header.Set("Content-Type", "text/event-stream")
 	r.gin.Status(http.StatusOK)
 	err = s.vault.Watch(ctx, r.caller, after, func(e vault.Event) error {
-		text, err := eventText(e)
+		text, err := e.Memo.Text(func() ([]byte, error) { return eventText(e) })
 		if err != nil {
 			return err
 		}
-		return stream.send(text)
+		return stream.send(eventID(e), text)
 	}, s.heartbeat, func(at vault.Revision) error {
 		if err := s.authenticate(r); err != nil {
 			return err
 		}
 		// An ID without data moves the reader on and is no event to it.
-		return stream.send(fmt.Sprintf(": alive\nid: %d\n\n", at))
+		return stream.send(fmt.Appendf(nil, ": alive\nid: %d\n\n", at))
 	})
 	if !r.gin.Writer.Written() {
 		header.Del("Content-Type")
@@ -66,7 +66,8 @@ func lastEvent(r *request) (vault.Revision, error) {
 	return vault.Revision(n), nil
 }
 
-func eventText(e vault.Event) (string, error) {
+// eventText is the same for all who get the event.
+func eventText(e vault.Event) ([]byte, error) {
 	out := wire.WatchEvent{Type: wire.WatchSet, IntegrationID: e.Slot.Integration, Environment: e.Slot.Scope.Ptr(), Name: e.Slot.Name}
 	switch {
 	case e.Reset:
@@ -79,13 +80,17 @@ func eventText(e vault.Event) (string, error) {
 	}
 	data, err := json.Marshal(out, json.Deterministic(true))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	text := fmt.Sprintf("event: %s\ndata: %s\n\n", out.Type, data)
-	if e.Revision != 0 {
-		text = fmt.Sprintf("id: %d\n%s", e.Revision, text)
+	return fmt.Appendf(nil, "event: %s\ndata: %s\n\n", out.Type, data), nil
+}
+
+// eventID begins an event that has an ID.
+func eventID(e vault.Event) []byte {
+	if e.Revision == 0 {
+		return nil
 	}
-	return text, nil
+	return fmt.Appendf(nil, "id: %d\n", e.Revision)
 }
 
 // stream writes to a reader that may be slow.
@@ -95,11 +100,13 @@ type stream struct {
 	control *http.ResponseController
 }
 
-func (s *stream) send(text string) error {
+func (s *stream) send(parts ...[]byte) error {
 	// Not every writer has deadlines (a test's recorder has none).
 	_ = s.control.SetWriteDeadline(time.Now().Add(s.stall))
-	if _, err := s.writer.Write([]byte(text)); err != nil {
-		return err
+	for _, part := range parts {
+		if _, err := s.writer.Write(part); err != nil {
+			return err
+		}
 	}
 	return s.control.Flush()
 }

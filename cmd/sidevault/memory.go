@@ -2,7 +2,9 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 )
 
 // Defaults of cache-size. On a file only documents are kept beside the credentials.
@@ -29,8 +31,60 @@ const (
 func limitMemory(cfg settings) {
 	collectAt(startGarbage)
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(int64(cfg.CacheSize) + besidesCache)
+		keepRoom(int64(cfg.CacheSize) + besidesCache)
 	}
+}
+
+// keepRoom limits the memory of the runtime to base, or to more while more is in use:
+// below a limit that is in use the runtime would collect without a pause, and answer
+// nobody meanwhile. It looks again after each collection, until the process ends.
+func keepRoom(base int64) {
+	debug.SetMemoryLimit(base)
+	inUse := newMemoryInUse()
+	var look func()
+	look = func() {
+		debug.SetMemoryLimit(max(base, inUse.withRoom()))
+		afterCollection(look)
+	}
+	afterCollection(look)
+}
+
+// afterCollection calls f once, soon after the next collection of garbage.
+func afterCollection(f func()) {
+	type garbage struct{ _ [2]*byte } // what has no pointers shares its memory with other things
+	runtime.AddCleanup(new(garbage), func(f func()) { f() }, f)
+}
+
+// memoryInUse is what the runtime says of its memory.
+type memoryInUse []metrics.Sample
+
+const (
+	liveBytes = iota // what the last collection left
+	stackBytes
+	totalBytes
+	releasedBytes
+	freeBytes
+	objectBytes // what was left, and what has been allocated since
+)
+
+func newMemoryInUse() memoryInUse {
+	return memoryInUse{
+		liveBytes:     {Name: "/gc/heap/live:bytes"},
+		stackBytes:    {Name: "/memory/classes/heap/stacks:bytes"},
+		totalBytes:    {Name: "/memory/classes/total:bytes"},
+		releasedBytes: {Name: "/memory/classes/heap/released:bytes"},
+		freeBytes:     {Name: "/memory/classes/heap/free:bytes"},
+		objectBytes:   {Name: "/memory/classes/heap/objects:bytes"},
+	}
+}
+
+// withRoom returns what is in use, and for garbage half as much as a collection has to
+// look at: each then costs no more than what it is for.
+func (m memoryInUse) withRoom() int64 {
+	metrics.Read(m)
+	bytes := func(i int) int64 { return int64(m[i].Value.Uint64()) }
+	besidesHeap := bytes(totalBytes) - bytes(releasedBytes) - bytes(freeBytes) - bytes(objectBytes)
+	return besidesHeap + bytes(liveBytes) + (bytes(liveBytes)+bytes(stackBytes))/2
 }
 
 // settleMemory is for when a sidecar has started.

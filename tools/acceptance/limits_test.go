@@ -1,10 +1,11 @@
 package acceptance
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/sidevault/sidevault/tools/acceptance/sidecar"
@@ -16,19 +17,20 @@ func TestConnectionsAreLimited(t *testing.T) {
 	t.Parallel()
 	const limit = 16
 	s := binary.Serve(t, "--limits-connections", fmt.Sprint(limit), "--watch-limit", "8", "--limits-header-timeout", "1h", "--limits-read-timeout", "1h")
-	l := &loaded{s: s, of: scale{connections: limit}}
 	fresh := func() (*sidecar.Answer, error) {
 		transport := &http.Transport{DisableKeepAlives: true}
 		return sidecar.NewClient(t, s.URL, s.AdminKey, transport).Try(http.MethodGet, "/v1/whoami", nil)
 	}
-	halfOpen(t.Context(), t, l, new(sync.WaitGroup))
+	for range limit {
+		dial(t, s)
+	}
 	until(t, "a place that one without a request had", func() bool {
 		answer, err := fresh()
 		return err == nil && answer.Status == http.StatusOK
 	})
 	var last interface{ Close() error }
 	for range limit {
-		conn := l.dial(t.Context(), t)
+		conn := dial(t, s)
 		fmt.Fprint(conn, "GET /healthz HTTP/1.1\r\nX-")
 		last = conn
 	}
@@ -52,4 +54,13 @@ func TestConnectionsAreLimited(t *testing.T) {
 	if o := binary.Run(t, "", nil, "serve", "--dev", "--limits-connections", "100", "--watch-limit", "100"); o.Code == 0 || !strings.Contains(o.Stderr, "watch.limit") {
 		t.Errorf("watches may take all connections: %d, %s", o.Code, o.Stderr)
 	}
+}
+
+// dial connects until the test ends, or before.
+func dial(t *testing.T, s *sidecar.Sidecar) net.Conn {
+	t.Helper()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.URL, "http://"))
+	must(t, err)
+	context.AfterFunc(t.Context(), func() { conn.Close() })
+	return conn
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,14 +16,15 @@ import (
 
 // scale is how much a load is of everything.
 type scale struct {
-	connections, senders, watchers, samples int
+	connections, senders, watchers int
+	reads                          time.Duration // how long reads are measured
 	// resident bounds the sidecar's memory, in MiB.
 	resident int
 }
 
 var (
-	shortLoad = scale{connections: 1000, senders: 50, watchers: 500, samples: 1000, resident: 400}
-	longLoad  = scale{connections: 1000, senders: 400, watchers: 10_000, samples: 3000, resident: 1500}
+	shortLoad = scale{connections: 1000, senders: 50, watchers: 500, reads: time.Second, resident: 250}
+	longLoad  = scale{connections: 1000, senders: 400, watchers: 10_000, reads: 4 * time.Second, resident: 1000}
 )
 
 // slowest bounds a read under load, whatever else the machine does. What it takes is
@@ -45,11 +45,9 @@ func TestLoad(t *testing.T) {
 	s.Admin().Put(slot("slack", "staging"), value("kept")).Wants(http.StatusCreated)
 	l := &loaded{s: s, of: of}
 	t.Logf("idle: %d MiB, %d files", l.resident(t, "VmRSS"), l.files(t))
-	l.read(t) // for the caches
-	alone := l.read(t)
-	t.Logf("%-16s %v", "alone", alone)
+	l.read(t, of.reads) // for the caches
 	for _, b := range burdens {
-		l.under(t, b, alone)
+		l.under(t, b)
 	}
 	until(t, "the end of what bad clients held", func() bool { return l.files(t) < 100 })
 	peak := l.resident(t, "VmHWM")
@@ -57,70 +55,40 @@ func TestLoad(t *testing.T) {
 	if peak > of.resident {
 		t.Errorf("the sidecar had %d MiB in memory, of %d", peak, of.resident)
 	}
-	l.read(t)
+	l.read(t, of.reads)
 }
 
 // loaded is a sidecar under load.
 type loaded struct {
-	s  *sidecar.Sidecar
-	of scale
+	s    *sidecar.Sidecar
+	of   scale
+	done sync.WaitGroup
 }
 
 // under measures what others get while a burden is carried.
-func (l *loaded) under(t *testing.T, b burden, alone latencies) {
+func (l *loaded) under(t *testing.T, kind string) {
 	t.Helper()
+	alone := l.read(t, l.of.reads/2) // right before, since others use the machine, too
 	ctx, cancel := context.WithCancel(t.Context())
-	var done sync.WaitGroup
-	began := time.Now()
-	defer func() {
-		cancel()
-		done.Wait()
-		t.Logf("%-16s took %v", b.name, time.Since(began).Round(time.Millisecond))
-	}()
-	b.carry(ctx, t, l, &done)
-	got := l.read(t)
-	t.Logf("%-16s %v: %.1f times the 99th percentile; %d MiB, %d files", b.name, got,
-		float64(got.p99)/float64(alone.p99), l.resident(t, "VmRSS"), l.files(t))
-	if got.p99 > slowest {
-		t.Errorf("%s: reads of others take %v", b.name, got)
+	defer l.done.Wait()
+	defer cancel()
+	c := l.carry(t, kind)
+	defer c.end()
+	if kind == "watchers" {
+		l.watched(ctx, t, c)
+	} else {
+		c.await("carried")
 	}
-}
-
-type latencies struct{ median, p99, worst time.Duration }
-
-func (l latencies) String() string {
-	return fmt.Sprintf("median %6v, p99 %6v, worst %6v", l.median.Round(10*time.Microsecond), l.p99.Round(10*time.Microsecond), l.worst.Round(10*time.Microsecond))
-}
-
-// read resolves from new connections, and is never refused.
-func (l *loaded) read(t *testing.T) latencies {
-	t.Helper()
-	const readers = 4
-	transport := &http.Transport{MaxIdleConnsPerHost: readers}
-	defer transport.CloseIdleConnections()
-	c := sidecar.NewClient(t, l.s.URL, l.s.AdminKey, transport)
-	all := make([][]time.Duration, readers)
-	var wg sync.WaitGroup
-	for i := range readers {
-		wg.Go(func() {
-			for range l.of.samples / readers {
-				began := time.Now()
-				answer, err := c.Try(http.MethodGet, resolve("slack", "staging"), nil)
-				if err != nil || answer.Status != http.StatusOK || !strings.Contains(string(answer.Body), `"kept"`) {
-					t.Errorf("a read was refused: %v", err)
-					return
-				}
-				all[i] = append(all[i], time.Since(began))
-			}
-		})
+	began, its, theirs := time.Now(), processor(t, l.s.PID()), processor(t, c.cmd.Process.Pid)
+	got := l.read(t, l.of.reads)
+	took := time.Since(began)
+	its, theirs = processor(t, l.s.PID())-its, processor(t, c.cmd.Process.Pid)-theirs
+	t.Logf("%-16s %v alone", kind, alone)
+	t.Logf("%-16s %v: %.1f times the 99th percentile; processors: sidecar %d%%, bad clients %d%%; %d MiB, %d files", kind, got,
+		float64(got.P99)/float64(alone.P99), 100*its/took, 100*theirs/took, l.resident(t, "VmRSS"), l.files(t))
+	if got.P99 > slowest {
+		t.Errorf("%s: reads of others take %v", kind, got)
 	}
-	wg.Wait()
-	took := slices.Concat(all...)
-	slices.Sort(took)
-	if len(took) < readers {
-		t.Fatal("there is nothing to measure")
-	}
-	return latencies{took[len(took)/2], took[len(took)*99/100], took[len(took)-1]}
 }
 
 // resident returns a line of the process's status, in MiB.
