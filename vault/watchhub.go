@@ -16,7 +16,7 @@ import (
 // else keep requests from the processor until all of them know of it.
 const (
 	watchRate  = 20_000
-	watchBurst = 25
+	watchBurst = 10
 )
 
 // watchBehind is how many commits that concern it a watcher may fall behind before it

@@ -171,9 +171,13 @@ func (r *request) body() ([]byte, error) {
 			return nil, invalid("The Content-Type is not application/json", "send JSON with Content-Type: application/json")
 		}
 	}
+	tooLarge := &vault.Error{Kind: vault.PayloadTooLarge, Msg: "The request body is too large", Details: fmt.Sprintf("at most %d bytes are read", maxBody)}
+	if r.gin.Request.ContentLength > maxBody {
+		return nil, tooLarge // by its own account: none of it is read
+	}
 	body, err := readOnce(http.MaxBytesReader(r.gin.Writer, r.gin.Request.Body, maxBody), r.gin.Request.ContentLength)
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, &vault.Error{Kind: vault.PayloadTooLarge, Msg: "The request body is too large", Details: fmt.Sprintf("at most %d bytes are read", maxBody)}
+		return nil, tooLarge
 	}
 	if err != nil {
 		return nil, invalid("The request body could not be read", "it ended early or came too slowly").(*vault.Error)

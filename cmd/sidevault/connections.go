@@ -24,8 +24,11 @@ const (
 	// restless is how long a connection must have had nothing to say before another one
 	// may take its place.
 	restless = time.Second
-	// sendBuffer bounds what the system keeps for a client that does not read.
-	sendBuffer = 128 << 10
+	// sendBuffer bounds what the system keeps for a client that does not read, and
+	// receiveBuffer what it takes of one that is not read any more: it would copy megabytes
+	// for each that floods.
+	sendBuffer    = 128 << 10
+	receiveBuffer = 64 << 10
 	// farewell is how long a connection that is refused has to take note of it, and
 	// maxFarewells how many of them may do so at a time.
 	farewell     = 500 * time.Millisecond
@@ -74,15 +77,20 @@ type limitedListener struct {
 	encrypted   bool
 }
 
+type buffered interface {
+	SetReadBuffer(bytes int) error
+	SetWriteBuffer(bytes int) error
+}
+
 func (l *limitedListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
-		if buffered, ok := conn.(interface{ SetWriteBuffer(int) error }); ok {
-			// A system that refuses has a bound of its own.
-			_ = buffered.SetWriteBuffer(sendBuffer)
+		if buffered, ok := conn.(buffered); ok {
+			// A system that refuses has bounds of its own.
+			_, _ = buffered.SetWriteBuffer(sendBuffer), buffered.SetReadBuffer(receiveBuffer)
 		}
 		if l.connections.admit(conn, time.Now()) {
 			return conn, nil

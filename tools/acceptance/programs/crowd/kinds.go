@@ -128,6 +128,9 @@ func bodyFlood(ctx context.Context, c *crowd) error {
 	part := bytes.Repeat([]byte("x"), 64<<10)
 	var refused atomic.Int64
 	err := c.each(ctx, func(conn net.Conn) {
+		// What this end's system would take, megabytes of each, costs the machine that they
+		// share as much as the flood itself.
+		_ = conn.(*net.TCPConn).SetWriteBuffer(len(part))
 		fmt.Fprint(conn, c.head(http.MethodPut, slot, "Content-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n"))
 		answered := make(chan struct{})
 		go func() {
