@@ -16,7 +16,7 @@ const (
 // besidesCache is what the Go runtime may take beside what is kept of reads. The
 // program's own pages and those of a storage's file (see backends/bbolt) come on top: in
 // all a sidecar has at most cache-size and 64 MiB in memory.
-const besidesCache = 30 << 20
+const besidesCache = 26 << 20
 
 // How much garbage may add to what is in use before it is collected, in percent. What
 // starting leaves would stay in memory for good, so it is to be little. Serving has
@@ -43,7 +43,7 @@ func keepRoom(base int64) {
 	inUse := newMemoryInUse()
 	var look func()
 	look = func() {
-		debug.SetMemoryLimit(max(base, inUse.withRoom()))
+		debug.SetMemoryLimit(roomAbove(base, inUse.read()))
 		afterCollection(look)
 	}
 	afterCollection(look)
@@ -60,7 +60,6 @@ type memoryInUse []metrics.Sample
 
 const (
 	liveBytes = iota // what the last collection left
-	stackBytes
 	totalBytes
 	releasedBytes
 	freeBytes
@@ -70,7 +69,6 @@ const (
 func newMemoryInUse() memoryInUse {
 	return memoryInUse{
 		liveBytes:     {Name: "/gc/heap/live:bytes"},
-		stackBytes:    {Name: "/memory/classes/heap/stacks:bytes"},
 		totalBytes:    {Name: "/memory/classes/total:bytes"},
 		releasedBytes: {Name: "/memory/classes/heap/released:bytes"},
 		freeBytes:     {Name: "/memory/classes/heap/free:bytes"},
@@ -78,13 +76,21 @@ func newMemoryInUse() memoryInUse {
 	}
 }
 
-// withRoom returns what is in use, and for garbage half as much as a collection has to
-// look at: each then costs no more than what it is for.
-func (m memoryInUse) withRoom() int64 {
+func (m memoryInUse) read() int64 {
 	metrics.Read(m)
 	bytes := func(i int) int64 { return int64(m[i].Value.Uint64()) }
 	besidesHeap := bytes(totalBytes) - bytes(releasedBytes) - bytes(freeBytes) - bytes(objectBytes)
-	return besidesHeap + bytes(liveBytes) + (bytes(liveBytes)+bytes(stackBytes))/2
+	return besidesHeap + bytes(liveBytes)
+}
+
+// leastRoom is what is left for garbage when the caches are full.
+const leastRoom = 6 << 20
+
+// roomAbove is base while there is that room, so that the caches alone never take more.
+// Of what crowds of clients make the process hold beyond, half comes on top, and
+// collecting costs no more than what it is for.
+func roomAbove(base, inUse int64) int64 {
+	return base + max(0, inUse-(base-leastRoom))*3/2
 }
 
 // settleMemory is for when a sidecar has started.

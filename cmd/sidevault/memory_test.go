@@ -32,7 +32,7 @@ func TestKeepRoom(t *testing.T) {
 		}
 	}
 	held := make([]byte, used)
-	settled("a limit with room above what is in use", func(limit int64) bool { return limit > used*3/2 && limit < used*2 })
+	settled("a limit with room above what is in use", func(limit int64) bool { return limit > used+(used-base)/2 && limit < used*2 })
 	runtime.KeepAlive(held)
 	settled("the limit for what is little", func(limit int64) bool { return limit == base })
 }
