@@ -95,8 +95,8 @@ func (v *Vault) Scope(environment *string) (envs.Scope, error) {
 	if environment == nil {
 		return envs.Shared, nil
 	}
-	if _, ok := v.envs.Lookup(*environment); ok {
-		return envs.Scope(*environment), nil
+	if e, ok := v.envs.Lookup(*environment); ok {
+		return envs.Scope(e.Name), nil // and not the caller's text, which is of its request
 	}
 	known := v.envs.Names()
 	switch {
