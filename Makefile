@@ -46,7 +46,8 @@ test: race tools ## run every test under the race detector
 torture: race tools ## look longer for lost writes, broken orders and bad clients, for up to 10 minutes
 	$(GO) test -race -timeout 2m -count=1 ./backends/etcd -run ContractOnThreeNodes -torture
 	$(GO) -C tools/acceptance test -race -timeout 2m -count=1 -v ./linear -run TestServers -torture
-	$(GO) -C tools/acceptance test -race -timeout 6m -parallel 6 -count=1 -v . -run 'LosesNothing|NodesOfEtcd|Linearizable|TestLoad' -torture
+	$(GO) -C tools/acceptance test -race -timeout 3m -count=1 -v . -run TestLoad -torture
+	$(GO) -C tools/acceptance test -race -timeout 6m -parallel 6 -count=1 -v . -run 'LosesNothing|NodesOfEtcd|Linearizable' -torture
 	$(GO) -C tools/acceptance test -timeout 2m -count=1 -v . -run StayFlat -torture
 
 rotation: race tools ## rotate the key of 10,000 records under load, killed five times, for up to 10 minutes
