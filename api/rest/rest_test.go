@@ -340,20 +340,29 @@ func FuzzBodies(f *testing.F) {
 	})
 }
 
-func BenchmarkResolve(b *testing.B) {
-	f := newFixture(b, inMemory, Options{})
-	f.do(http.MethodPut, "/v1/integrations/salesforce/credentials", `{"value":"`+strings.Repeat("x", 200)+`"}`, nil)
-	f.log.Reset()
-	b.ReportAllocs()
-	for b.Loop() {
-		r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1/v1/credentials/salesforce", nil)
-		r.Header.Set("Authorization", "Bearer "+f.key)
-		w := httptest.NewRecorder()
-		f.handler.ServeHTTP(w, r)
-		if w.Code != http.StatusOK {
-			b.Fatal(w.Code)
-		}
-		io.Copy(io.Discard, w.Body)
-		f.log.Reset()
+// untouched is a body that nobody is to read.
+type untouched struct{ reads int }
+
+func (u *untouched) Read([]byte) (int, error) {
+	u.reads++
+	return 0, io.EOF
+}
+
+func (*untouched) Close() error { return nil }
+
+// What is too large by its own account is refused before any of it is read.
+func TestTooLargeIsNotRead(t *testing.T) {
+	f := newFixture(t, inMemory, Options{})
+	var body untouched
+	status, failure := f.do(http.MethodPut, "/v1/integrations/salesforce/credentials", "", func(r *http.Request) {
+		r.Body, r.ContentLength = &body, maxBody+1
+	})
+	if status != http.StatusRequestEntityTooLarge || failure.Error.Code != "PAYLOAD_TOO_LARGE" || body.reads > 0 {
+		t.Errorf("status %d, code %s, after %d reads", status, failure.Error.Code, body.reads)
+	}
+	if status, failure = f.do(http.MethodPut, "/v1/integrations/salesforce/credentials", strings.Repeat(" ", maxBody+1), func(r *http.Request) {
+		r.ContentLength = -1
+	}); status != http.StatusRequestEntityTooLarge {
+		t.Errorf("of a length that is not known: status %d, code %s", status, failure.Error.Code)
 	}
 }
