@@ -35,6 +35,9 @@ type contextKey struct{}
 // the ConnContext of an [net/http.Server]. Without any (another kind of connection,
 // another system) it returns ctx.
 func Attach(ctx context.Context, c net.Conn) context.Context {
+	if wrapped, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = wrapped.NetConn()
+	}
 	u, ok := c.(*net.UnixConn)
 	if !ok {
 		return ctx

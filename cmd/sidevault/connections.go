@@ -41,21 +41,33 @@ const (
 type connections struct {
 	limit   int
 	refused prometheus.Counter
+	born    time.Time
 
 	farewells atomic.Int64
 
-	mu   sync.Mutex // held by who adds or removes
-	held atomic.Int64
-	open sync.Map // of *connection, by net.Conn
+	mu   sync.Mutex
+	open map[*connection]bool
 }
 
+// connection is one that is served. Each request notes in it when it begins and ends.
 type connection struct {
-	// since is when it became idle, in nanoseconds of Unix time; 0: it is not.
-	since atomic.Int64
+	net.Conn
+	idle atomic.Int64 // since when, by the clock of connections; 0: it is not
+}
+
+// NetConn returns the connection itself, as that of [tls.Conn] does.
+func (c *connection) NetConn() net.Conn { return c.Conn }
+
+// CloseWrite is for net/http, which would otherwise take an answer back by closing.
+func (c *connection) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
 }
 
 func newConnections(limit int, registry prometheus.Registerer) *connections {
-	c := &connections{limit: limit, refused: prometheus.NewCounter(prometheus.CounterOpts{
+	c := &connections{limit: limit, born: time.Now(), open: map[*connection]bool{}, refused: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "sidevault_connections_refused_total", Help: "Connections that were refused or closed because there were too many.",
 	})}
 	registry.MustRegister(c.refused, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -64,7 +76,14 @@ func newConnections(limit int, registry prometheus.Registerer) *connections {
 	return c
 }
 
-func (c *connections) count() int { return int(c.held.Load()) }
+func (c *connections) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.open)
+}
+
+// clock is the time since there are connections. It is never 0 and never jumps.
+func (c *connections) clock() time.Duration { return time.Since(c.born) + 1 }
 
 // around returns the listener with its connections counted.
 func (c *connections) around(l net.Listener, encrypted bool) net.Listener {
@@ -92,52 +111,51 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 			// A system that refuses has bounds of its own.
 			_, _ = buffered.SetWriteBuffer(sendBuffer), buffered.SetReadBuffer(receiveBuffer)
 		}
-		if l.connections.admit(conn, time.Now()) {
-			return conn, nil
+		if admitted := l.connections.admit(conn); admitted != nil {
+			return admitted, nil
 		}
 		l.connections.refuse(conn, l.encrypted)
 	}
 }
 
-// admit reports whether there is room for the connection, or some could be made.
-func (c *connections) admit(conn net.Conn, now time.Time) bool {
+// admit returns nil when there is no room for the connection, and none could be made.
+func (c *connections) admit(conn net.Conn) net.Conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.count() >= c.limit && !c.makeRoom(now) {
-		return false
+	now := c.clock()
+	if len(c.open) >= c.limit && !c.makeRoom(now) {
+		return nil
 	}
-	held := &connection{}
-	held.since.Store(now.UnixNano())
-	c.open.Store(conn, held)
-	c.held.Add(1)
-	return true
+	admitted := &connection{Conn: conn}
+	admitted.idle.Store(int64(now))
+	c.open[admitted] = true
+	return admitted
 }
 
 // makeRoom closes the connection that has been idle longest, if that is long enough. It
 // looks at all of them, so that requests, of which there are more, need only note when
 // they end.
-func (c *connections) makeRoom(now time.Time) bool {
-	var longest net.Conn
-	least := now.Add(-restless).UnixNano()
-	c.open.Range(func(conn, held any) bool {
-		if since := held.(*connection).since.Load(); since != 0 && since <= least {
-			longest, least = conn.(net.Conn), since
+func (c *connections) makeRoom(now time.Duration) bool {
+	var longest *connection
+	least := int64(now - restless)
+	for conn := range c.open {
+		if since := conn.idle.Load(); since != 0 && since <= least {
+			longest, least = conn, since
 		}
-		return true
-	})
+	}
 	if longest == nil {
 		return false
 	}
-	c.remove(longest)
+	delete(c.open, longest)
 	longest.Close()
 	c.refused.Inc()
 	return true
 }
 
-func (c *connections) remove(conn net.Conn) {
-	if _, open := c.open.LoadAndDelete(conn); open {
-		c.held.Add(-1)
-	}
+func (c *connections) remove(conn *connection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.open, conn)
 }
 
 // changed is the ConnState of an [http.Server].
@@ -145,17 +163,17 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	if encrypted, ok := conn.(*tls.Conn); ok {
 		conn = encrypted.NetConn()
 	}
+	served, ok := conn.(*connection)
+	if !ok {
+		return // it was not counted
+	}
 	switch state {
-	case http.StateIdle, http.StateActive:
-		if held, ok := c.open.Load(conn); ok {
-			since := int64(0)
-			if state == http.StateIdle {
-				since = time.Now().UnixNano()
-			}
-			held.(*connection).since.Store(since)
-		}
+	case http.StateActive:
+		served.idle.Store(0)
+	case http.StateIdle:
+		served.idle.Store(int64(c.clock()))
 	case http.StateClosed, http.StateHijacked:
-		c.remove(conn)
+		c.remove(served)
 	}
 }
 
