@@ -50,12 +50,12 @@ func (h *Head) Append(body []byte) Entry {
 }
 
 func (e Entry) sum() Hash {
+	var room [len(logDomain) + 8 + len(e.Prev)]byte
+	before := append(binary.BigEndian.AppendUint64(append(room[:0], logDomain...), e.Seq), e.Prev[:]...)
 	d := sha256.New()
-	d.Write([]byte(logDomain))
-	d.Write(binary.BigEndian.AppendUint64(nil, e.Seq))
-	d.Write(e.Prev[:])
+	d.Write(before)
 	d.Write(e.Body)
-	return Hash(d.Sum(nil))
+	return Hash(d.Sum(room[:0]))
 }
 
 // Follows returns nil when e is intact and is the entry that comes directly

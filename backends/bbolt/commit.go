@@ -95,8 +95,11 @@ func (b *Backend) committer() {
 // gather takes first and what else is in the queue.
 func (b *Backend) gather(first *request) []*request {
 	// The callers that the last commit has just answered may be about to queue
-	// their next batch: let those that can run do so, and wait for nobody.
-	runtime.Gosched()
+	// their next batch, and one who queues one has often more: let those that can run do
+	// so while more come of it, and wait for nobody.
+	for before := -1; len(b.queue) > before && len(b.queue) < maxGroup; runtime.Gosched() {
+		before = len(b.queue)
+	}
 	var group []*request
 	for r := first; ; {
 		if r.state.CompareAndSwap(waiting, taken) {
