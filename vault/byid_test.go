@@ -219,7 +219,7 @@ func TestListUsage(t *testing.T) {
 		if err != nil || len(list) != 2 {
 			t.Fatalf("%d credentials, %v", len(list), err)
 		}
-		if !list[0].LastRead.IsZero() || usage != list[1].LastRead.Equal(read) {
+		if list[0].LastRead != nil || usage != (list[1].LastRead != nil && list[1].LastRead.Equal(read)) {
 			t.Errorf("with usage %v: last read %s and %s", usage, list[0].LastRead, list[1].LastRead)
 		}
 	}

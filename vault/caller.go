@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unique"
 
 	"github.com/sidevault/sidevault/envs"
 )
@@ -27,6 +28,19 @@ type Actor struct {
 // key tells the actor from every other: IDs of different kinds come from
 // different places and can be the same.
 func (a Actor) key() string { return a.Kind + ":" + a.ID }
+
+// By is who did something. Few do much: of each there is one copy in memory.
+type By struct{ actor unique.Handle[Actor] }
+
+func (a Actor) by() By { return By{unique.Make(a)} }
+
+// Actor returns who it was; the zero Actor for a By that names nobody.
+func (b By) Actor() Actor {
+	if b == (By{}) {
+		return Actor{}
+	}
+	return b.actor.Value()
+}
 
 // Label is the actor's e-mail address or, without one, the name.
 func (a Actor) Label() string {

@@ -34,23 +34,23 @@ type Credential struct {
 	Revision  backends.Revision
 	ExpiresAt time.Time // zero: never
 	UpdatedAt time.Time
-	UpdatedBy Actor
+	UpdatedBy By
 	CreatedAt time.Time
-	CreatedBy Actor
+	CreatedBy By
 	Versions  []Version
 	Labels    map[string]string
 	DeletedAt time.Time // zero unless deleted
-	DeletedBy Actor
-	// LastRead is when it was last read, as far as Filter.Usage asked for that; zero:
+	DeletedBy By
+	// LastRead is when it was last read, as far as Filter.Usage asked for that; nil:
 	// never.
-	LastRead time.Time
+	LastRead *time.Time
 }
 
 // Version is one value that a credential had, of those that are kept.
 type Version struct {
 	Number uint64
 	At     time.Time
-	By     Actor
+	By     By
 }
 
 // StatusAt returns the status at a moment, which may be StatusExpired.
@@ -109,14 +109,15 @@ func (c Credential) doc() credentialDoc {
 	d := credentialDoc{
 		ID: c.ID, Integration: c.Slot.Integration, Environment: c.Slot.Scope.Ptr(), Name: c.Slot.Name,
 		AuthType: c.AuthType, Status: c.Status, Labels: c.Labels, Version: c.Version,
-		CreatedAt: c.CreatedAt, CreatedBy: c.CreatedBy, UpdatedAt: c.UpdatedAt, UpdatedBy: c.UpdatedBy,
+		CreatedAt: c.CreatedAt, CreatedBy: c.CreatedBy.Actor(), UpdatedAt: c.UpdatedAt, UpdatedBy: c.UpdatedBy.Actor(),
 		ExpiresAt: c.ExpiresAt, DeletedAt: c.DeletedAt,
 	}
 	if c.Status == StatusDeleted {
-		d.DeletedBy = &c.DeletedBy
+		by := c.DeletedBy.Actor()
+		d.DeletedBy = &by
 	}
 	for _, v := range c.Versions {
-		d.Versions = append(d.Versions, versionDoc(v))
+		d.Versions = append(d.Versions, versionDoc{Number: v.Number, At: v.At, By: v.By.Actor()})
 	}
 	return d
 }
@@ -126,15 +127,15 @@ func (d credentialDoc) credential(at backends.Revision) Credential {
 	c := Credential{
 		ID: d.ID, Slot: slotDoc{d.Integration, d.Environment, d.Name}.slot().interned(),
 		AuthType: intern(d.AuthType), Status: intern(d.Status), Labels: d.Labels, Version: d.Version,
-		CreatedAt: d.CreatedAt, CreatedBy: d.CreatedBy.interned(), UpdatedAt: d.UpdatedAt, UpdatedBy: d.UpdatedBy.interned(),
+		CreatedAt: d.CreatedAt, CreatedBy: d.CreatedBy.by(), UpdatedAt: d.UpdatedAt, UpdatedBy: d.UpdatedBy.by(),
 		ExpiresAt: d.ExpiresAt, DeletedAt: d.DeletedAt, Revision: at,
 	}
 	if d.DeletedBy != nil {
-		c.DeletedBy = d.DeletedBy.interned()
+		c.DeletedBy = d.DeletedBy.by()
 	}
 	c.Versions = make([]Version, len(d.Versions))
 	for i, v := range d.Versions {
-		c.Versions[i] = Version{Number: v.Number, At: v.At, By: v.By.interned()}
+		c.Versions[i] = Version{Number: v.Number, At: v.At, By: v.By.by()}
 	}
 	return c
 }
@@ -145,8 +146,6 @@ func intern[T ~string](text T) T { return unique.Make(text).Value() }
 func (s Slot) interned() Slot {
 	return Slot{Integration: intern(s.Integration), Scope: intern(s.Scope), Name: intern(s.Name)}
 }
-
-func (a Actor) interned() Actor { return unique.Make(a).Value() }
 
 func (d slotDoc) slot() Slot {
 	s := Slot{Integration: d.Integration, Name: d.Name}

@@ -71,7 +71,7 @@ func (a *attempt) removeLive(ctx context.Context, cred Credential, o RemoveOptio
 		return Removed{}, conflict(cred.Slot)
 	}
 	at := cred.Revision
-	cred.Status, cred.DeletedAt, cred.DeletedBy = StatusDeleted, a.v.now(), a.caller.Actor
+	cred.Status, cred.DeletedAt, cred.DeletedBy = StatusDeleted, a.v.now(), a.caller.Actor.by()
 	changes, err := a.v.deletionChanges(ctx, a.caller.Org, cred, at)
 	if err != nil {
 		return Removed{}, err
@@ -146,5 +146,5 @@ func (a *attempt) removeNothing(ctx context.Context, slot Slot, o RemoveOptions)
 
 func alreadyDeleted(c Credential) error {
 	return errorf(CredentialDeleted, "Credential has already been deleted").
-		detailed("The credential was deleted on %s by %s", c.DeletedAt.UTC().Format(TimeFormat), c.DeletedBy.Label())
+		detailed("The credential was deleted on %s by %s", c.DeletedAt.UTC().Format(TimeFormat), c.DeletedBy.Actor().Label())
 }

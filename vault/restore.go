@@ -29,7 +29,7 @@ func (v *Vault) Restore(ctx context.Context, orgSlug string, id ID) (Credential,
 			detailed("its ciphertext was destroyed on purpose; only a backup from before has it")
 	}
 	restored := cred
-	restored.Status, restored.DeletedAt, restored.DeletedBy = StatusActive, time.Time{}, Actor{}
+	restored.Status, restored.DeletedAt, restored.DeletedBy = StatusActive, time.Time{}, By{}
 	changes, err := v.restoreChanges(ctx, org, restored, cred.Revision)
 	if err != nil {
 		return Credential{}, err

@@ -167,7 +167,7 @@ func newCredential(slot Slot, by Actor, now time.Time) (Credential, error) {
 	if err != nil {
 		return Credential{}, err
 	}
-	return Credential{ID: id, Slot: slot, Status: StatusActive, CreatedAt: now, CreatedBy: by}, nil
+	return Credential{ID: id, Slot: slot, Status: StatusActive, CreatedAt: now, CreatedBy: by.by()}, nil
 }
 
 // maxDropped bounds how many versions one commit drops. More are to go only after
@@ -178,12 +178,12 @@ const maxDropped = 8
 // numbers of the versions that are no longer kept.
 func (c *Credential) advance(in SetInput, by Actor, now time.Time, keep int) (dropped []uint64) {
 	c.Version++
-	c.Versions = append(slices.Clone(c.Versions), Version{Number: c.Version, At: now, By: by})
+	c.Versions = append(slices.Clone(c.Versions), Version{Number: c.Version, At: now, By: by.by()})
 	for len(c.Versions) > keep && len(dropped) < maxDropped {
 		dropped = append(dropped, c.Versions[0].Number)
 		c.Versions = c.Versions[1:]
 	}
-	c.UpdatedAt, c.UpdatedBy, c.Status = now, by, StatusActive
+	c.UpdatedAt, c.UpdatedBy, c.Status = now, by.by(), StatusActive
 	if in.AuthType != "" {
 		c.AuthType = in.AuthType
 	}

@@ -33,7 +33,7 @@ func (v *Vault) Update(ctx context.Context, c Caller, at Address, change Change)
 
 func (a *attempt) update(ctx context.Context, cred Credential, change Change) (Credential, error) {
 	old := cred
-	cred.UpdatedAt, cred.UpdatedBy = a.v.now(), a.caller.Actor
+	cred.UpdatedAt, cred.UpdatedBy = a.v.now(), a.caller.Actor.by()
 	if change.Status != nil {
 		cred.Status = *change.Status
 		a.note("status", string(*change.Status))

@@ -107,17 +107,17 @@ func (v *Vault) consumers(ctx context.Context, org Org, id ID, since time.Time) 
 	return list, err
 }
 
-// lastRead returns when a credential was last read, zero when it never was or nobody
+// lastRead returns when a credential was last read, nil when it never was or nobody
 // wants to know.
-func (v *Vault) lastRead(ctx context.Context, org Org, id ID, wanted bool) (last time.Time, err error) {
+func (v *Vault) lastRead(ctx context.Context, org Org, id ID, wanted bool) (*time.Time, error) {
 	if !wanted {
-		return time.Time{}, nil
+		return nil, nil
 	}
 	list, err := v.consumers(ctx, org, id, time.Time{})
-	if len(list) > 0 {
-		last = list[0].Last
+	if err != nil || len(list) == 0 {
+		return nil, err
 	}
-	return last, err
+	return &list[0].Last, nil
 }
 
 // Impact is whom a deletion concerns.

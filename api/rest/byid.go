@@ -225,7 +225,7 @@ func (s *server) listVersions(r *request) (answer, error) {
 	}
 	list := make([]wire.Version, len(cred.Versions))
 	for i, v := range cred.Versions {
-		list[i] = wire.Version{Version: v.Number, Current: v.Number == cred.Version, CreatedAt: wire.Time(v.At), CreatedBy: actor(v.By)}
+		list[i] = wire.Version{Version: v.Number, Current: v.Number == cred.Version, CreatedAt: wire.Time(v.At), CreatedBy: actor(v.By.Actor())}
 	}
 	return page(list, ""), nil
 }

@@ -203,12 +203,12 @@ func credential(c vault.Credential) wire.Credential {
 	out := wire.Credential{
 		ID: string(c.ID), IntegrationID: c.Slot.Integration, Environment: c.Slot.Scope.Ptr(), Name: c.Slot.Name,
 		CredentialName: c.Slot.Name, AuthType: c.AuthType, Status: string(c.StatusAt(now())), Version: c.Version, Labels: c.Labels,
-		CreatedAt: wire.Time(c.CreatedAt), CreatedBy: actor(c.CreatedBy), UpdatedAt: wire.Time(c.UpdatedAt), UpdatedBy: actor(c.UpdatedBy),
+		CreatedAt: wire.Time(c.CreatedAt), CreatedBy: actor(c.CreatedBy.Actor()), UpdatedAt: wire.Time(c.UpdatedAt), UpdatedBy: actor(c.UpdatedBy.Actor()),
 		ExpiresAt: wire.Optional(c.ExpiresAt), DeletedAt: wire.Optional(c.DeletedAt),
-		LastReadAt: wire.Optional(c.LastRead),
+		LastReadAt: (*wire.Time)(c.LastRead),
 	}
 	if c.Status == vault.StatusDeleted {
-		by := actor(c.DeletedBy)
+		by := actor(c.DeletedBy.Actor())
 		out.DeletedBy = &by
 	}
 	return out
