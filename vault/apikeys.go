@@ -94,7 +94,7 @@ type knownKey struct {
 	speaker Caller
 }
 
-func (d apiKeyDoc) parsed(backends.Revision) knownKey { return knownKey{d, d.caller()} }
+func (d apiKeyDoc) parsed(backends.Revision) *knownKey { return &knownKey{d, d.caller()} }
 
 // madeKey is a key on its way into storage.
 type madeKey struct {
@@ -122,8 +122,8 @@ func newKey(in KeyInput, org Org, by Actor, now time.Time) (madeKey, error) {
 
 // apiKeyKey returns the storage key of an API key: the SHA-256 of its secret.
 func apiKeyKey(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	var room [len(apiKeyPrefix) + 2*sha256.Size]byte
+	var room [len(apiKeyPrefix) + 2*sha256.Size]byte // for the secret first: on the stack
+	sum := sha256.Sum256(append(room[:0], s...))
 	return string(hex.AppendEncode(append(room[:0], apiKeyPrefix...), sum[:]))
 }
 

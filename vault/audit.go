@@ -63,16 +63,13 @@ func (v *Vault) commit(ctx context.Context, changes []backends.Change, bodies ..
 }
 
 func commitEntries(ctx context.Context, b backends.Backend, now time.Time, changes []backends.Change, bodies ...auditBody) (backends.Revision, error) {
-	batch := backends.Batch{Changes: changes}
-	for _, body := range bodies {
-		body.Time = now.UTC().Format(TimeFormat)
-		encoded, err := body.encode()
-		if err != nil {
+	e := newEntries(now, len(bodies))
+	for i := range bodies {
+		if err := e.add(&bodies[i]); err != nil {
 			return 0, err
 		}
-		batch.Entries = append(batch.Entries, encoded)
 	}
-	return b.Commit(ctx, batch)
+	return b.Commit(ctx, backends.Batch{Changes: changes, Entries: e.encoded})
 }
 
 // AuditQuery selects audit entries. Zero fields select all.

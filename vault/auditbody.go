@@ -6,8 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
-	"unicode/utf8"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -37,22 +36,45 @@ type auditBody struct {
 	Time         string         `json:"time"`
 	Version      uint64         `json:"version,omitempty"`
 
-	read *readNote // in the place of Metadata
+	read readNote // in the place of Metadata, when it is given
 }
 
 // readNote is the metadata of a read. There are many of them.
 type readNote struct {
+	given bool
 	from  envs.Scope
-	count int    // 0: the entry is of one read
-	since string // of the first of them
+	count int       // 0: the entry is of one read
+	since time.Time // of the first of them
 }
 
 // usualEntry is more than most entries have, in bytes.
-const usualEntry = 768
+const usualEntry = 512
 
-// encode is written by hand, since every read has an entry or a part of one.
-func (b *auditBody) encode() ([]byte, error) {
-	e := entryEncoder{b: append(make([]byte, 0, usualEntry), '{')}
+// entries are encoded one after the other into memory that they share.
+type entries struct {
+	time    string // of all of them
+	room    []byte
+	encoded [][]byte
+}
+
+// newEntries has room for n usual ones.
+func newEntries(at time.Time, n int) *entries {
+	return &entries{time: at.UTC().Format(TimeFormat), room: make([]byte, 0, n*usualEntry), encoded: make([][]byte, 0, n)}
+}
+
+func (e *entries) add(body *auditBody) (err error) {
+	body.Time = e.time
+	start := len(e.room)
+	if e.room, err = body.encode(e.room); err == nil {
+		e.encoded = append(e.encoded, e.room[start:len(e.room):len(e.room)])
+	}
+	return err
+}
+
+// encode appends the entry to to. It is written by hand, since every read has an entry or a
+// part of one.
+func (b *auditBody) encode(to []byte) ([]byte, error) {
+	e := entryEncoder{b: append(to, '{')}
 	e.text("action", b.Action, false)
 	e.name("actor")
 	e.b = append(e.b, '{')
@@ -79,7 +101,7 @@ func (b *auditBody) encode() ([]byte, error) {
 		e.b = strconv.AppendUint(e.b, b.Version, 10)
 	}
 	if e.err != nil {
-		return nil, fmt.Errorf("encode an audit entry: %w", e.err)
+		return to, fmt.Errorf("encode an audit entry: %w", e.err)
 	}
 	return append(e.b, '}'), nil
 }
@@ -105,11 +127,11 @@ func (e *entryEncoder) text(name, value string, omit bool) {
 		return
 	}
 	e.name(name)
-	if !utf8.ValidString(value) {
-		value = strings.ToValidUTF8(value, "\ufffd") // a strange name is no reason to record nothing
-	}
-	e.b, _ = jsontext.AppendQuote(e.b, value)
+	e.quote(value)
 }
+
+// quote replaces what is not UTF-8: a strange name is no reason to record nothing.
+func (e *entryEncoder) quote(value string) { e.b, _ = jsontext.AppendQuote(e.b, value) }
 
 func (e *entryEncoder) optional(name string, value *string) {
 	if value != nil {
@@ -122,10 +144,10 @@ func (e *entryEncoder) optional(name string, value *string) {
 
 func (e *entryEncoder) metadata(b *auditBody) {
 	switch {
-	case b.read != nil:
+	case b.read.given:
 		e.name("metadata")
 		e.b = append(e.b, '{')
-		e.read(b.read)
+		e.read(&b.read)
 		e.b = append(e.b, '}')
 	case len(b.Metadata) > 0:
 		e.name("metadata")
@@ -148,7 +170,8 @@ func (e *entryEncoder) read(r *readNote) {
 		e.text("resolvedFrom", string(r.from), false)
 	}
 	if r.count > 0 {
-		e.text("since", r.since, false)
+		e.name("since")
+		e.b = append(r.since.AppendFormat(append(e.b, '"'), TimeFormat), '"')
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/sidevault/sidevault/envs"
 )
@@ -26,16 +27,16 @@ func TestEntriesAreEncodedAsBefore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { wantEncoded(t, b, b) })
 	}
-	counted := auditBody{Action: ActionRead, read: &readNote{from: envs.Scope(production), count: 3, since: "2026-04-29T14:00:00.000Z"}}
+	counted := auditBody{Action: ActionRead, read: readNote{given: true, from: envs.Scope(production), count: 3, since: time.Date(2026, 4, 29, 14, 0, 0, 0, time.UTC)}}
 	wantEncoded(t, counted, auditBody{Action: ActionRead, Metadata: map[string]any{"count": 3, "resolvedFrom": "production", "since": "2026-04-29T14:00:00.000Z"}})
-	one := auditBody{Action: ActionRead, read: &readNote{from: envs.Shared}}
+	one := auditBody{Action: ActionRead, read: readNote{given: true, from: envs.Shared}}
 	wantEncoded(t, one, auditBody{Action: ActionRead, Metadata: map[string]any{"resolvedFrom": nil}})
 	wantEncoded(t, auditBody{Name: "a\xffb"}, auditBody{Name: "a\ufffdb"})
 }
 
 func wantEncoded(t *testing.T, b, same auditBody) {
 	t.Helper()
-	got, err := b.encode()
+	got, err := b.encode(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

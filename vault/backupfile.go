@@ -381,5 +381,5 @@ func (b *CheckedBackup) RestoreEntry(now time.Time) ([]byte, error) {
 	e.Metadata = map[string]any{
 		"backup_of": b.Header.CreatedAt.UTC().Format(TimeFormat), "head": b.End.Head.Seq, "records": b.Records, "damaged": len(b.Damaged),
 	}
-	return e.encode()
+	return e.encode(nil)
 }

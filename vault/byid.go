@@ -117,7 +117,7 @@ func (v *Vault) Details(ctx context.Context, c Caller, slot Slot, o ResolveOptio
 	if err != nil {
 		return Credential{}, err
 	}
-	return *found, a.inherits(slot, found.Slot)
+	return found.Credential, a.inherits(slot, found.Slot)
 }
 
 // RemoveByID marks the credential with that ID as deleted, under the rules of

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unique"
 
 	"github.com/sidevault/sidevault/envs"
@@ -123,18 +124,19 @@ type attempt struct {
 	v      *Vault
 	caller Caller
 	entry  auditBody
+	at     time.Time // when it began
 	// pending is what the attempt's commit put into the outbox.
 	pending []pendingSync
 }
 
 // begin opens an attempt at action on an integration's slot.
 func (v *Vault) begin(c Caller, action string, slot Slot) *attempt {
-	return &attempt{v: v, caller: c, entry: v.entryOn(&c, action, slot)}
+	return &attempt{v: v, caller: c, entry: v.entryOn(&c, action, slot), at: v.clock()}
 }
 
 // beginOn opens an attempt at action on anything else.
 func (v *Vault) beginOn(c Caller, action, targetType, targetID string) *attempt {
-	return &attempt{v: v, caller: c, entry: newEntry(&c, action, targetType, targetID)}
+	return &attempt{v: v, caller: c, entry: newEntry(&c, action, targetType, targetID), at: v.clock()}
 }
 
 // entryOn is the beginning of an audit entry on an integration's slot.

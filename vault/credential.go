@@ -165,12 +165,27 @@ func (v *Vault) live(ctx context.Context, org Org, slot Slot) (Credential, error
 	if err != nil {
 		return Credential{}, err
 	}
-	return *shared, nil
+	return shared.Credential, nil
 }
 
-// glance is live for those who change nothing of the credential: it is shared.
-func (v *Vault) glance(ctx context.Context, org Org, slot Slot) (*Credential, error) {
-	return kept(ctx, v, liveKey(org, slot), credentialDoc.credential)
+// keptCredential is a live credential as it is kept in memory, where a read of its secret
+// leaves a note for the next.
+type keptCredential struct {
+	Credential           // shared: nobody changes it
+	counted    countedAt // guarded by its readShard
+}
+
+// countedAt is where in a [readShard] reads of a credential are counted, and in which of its
+// turns. There is no turn 0.
+type countedAt struct{ turn, at uint32 }
+
+func (d credentialDoc) kept(at backends.Revision) *keptCredential {
+	return &keptCredential{Credential: d.credential(at)}
+}
+
+// glance is live for those who change nothing of the credential.
+func (v *Vault) glance(ctx context.Context, org Org, slot Slot) (*keptCredential, error) {
+	return kept(ctx, v, liveKey(org, slot), credentialDoc.kept)
 }
 
 // lastDeleted returns the credential that was deleted last from the slot, or

@@ -44,7 +44,7 @@ type storedEntry struct {
 	revision Revision
 }
 
-func (d entryDoc) at(revision Revision) storedEntry { return storedEntry{d, revision} }
+func (d entryDoc) at(revision Revision) *storedEntry { return &storedEntry{d, revision} }
 
 func (d entryDoc) integration(key string) Integration {
 	return Integration{

@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -11,24 +12,76 @@ import (
 	"github.com/sidevault/sidevault/backends"
 )
 
-// write commits the entries of what was taken, many commits at a time, and returns
-// those whose entries are in the log. The others are pending again.
+// preparedCommit is a commit that has only to be made. Those that are made at once share a
+// transaction, and its work on the disk, where storage knows how.
+type preparedCommit struct {
+	commit func() error
+	ended  func(error)
+}
+
+// commitAll makes the commits, some at a time, and tells each how it ended. After an error it
+// begins no more.
+func commitAll(prepared []preparedCommit) (err error) {
+	errs := inParallel(len(prepared), func(i int) error { return prepared[i].commit() })
+	for i, p := range prepared {
+		p.ended(errs[i])
+		err = cmp.Or(err, errs[i])
+	}
+	return err
+}
+
+// write commits the entries of what was taken, and the usage that is due beside them. It
+// returns the reads whose entries are in the log; the others are pending again.
 func (l *readLog) write(ctx context.Context, taken []countedReads) (written []countedReads, err error) {
 	defer func() { l.pending.Add(-int64(len(written))) }()
-	if l.mode == ReadsEach {
-		return taken, nil // by each read for itself
+	due, unread := l.usage.prepareDue(ctx)
+	if l.mode == ReadsEach { // the entries are in the log, by each read for itself
+		return taken, cmp.Or(commitAll(due), unread)
 	}
-	chunks := slices.Collect(slices.Chunk(taken, backends.MaxEntries))
-	errs := inParallel(len(chunks), func(i int) error { return l.v.appendReads(ctx, chunks[i]) })
-	for i, chunk := range chunks {
-		if errs[i] != nil {
-			l.putBack(chunk)
-			err = errs[i]
+	for group := range slices.Chunk(taken, flushers*backends.MaxEntries) {
+		if err != nil {
+			l.putBack(group)
 			continue
 		}
-		written = append(written, chunk...)
+		var prepared []preparedCommit
+		for chunk := range slices.Chunk(group, backends.MaxEntries) {
+			prepared = append(prepared, l.prepare(ctx, chunk, &written))
+		}
+		err = commitAll(append(prepared, due...))
+		due = nil
 	}
-	return written, err
+	return written, cmp.Or(err, commitAll(due), unread)
+}
+
+// prepare prepares the commit of the entries of counted reads.
+func (l *readLog) prepare(ctx context.Context, counted []countedReads, written *[]countedReads) preparedCommit {
+	e := newEntries(l.v.now(), len(counted))
+	var unencoded error
+	for i := range counted {
+		body := l.v.readEntry(&counted[i])
+		unencoded = cmp.Or(unencoded, e.add(&body))
+	}
+	batch := backends.Batch{Entries: e.encoded}
+	return preparedCommit{
+		commit: func() error {
+			if unencoded != nil {
+				return unencoded
+			}
+			_, err := l.v.backend.Commit(ctx, batch)
+			if errors.Is(err, backends.ErrUnknownOutcome) {
+				// Counted twice beats not counted.
+				_, err = l.v.backend.Commit(ctx, batch)
+			}
+			return err
+		},
+		ended: func(err error) {
+			if err != nil {
+				l.putBack(counted)
+				return
+			}
+			*written = append(*written, counted...)
+		},
+	}
 }
 
 // inParallel calls do for 0 to n-1, some at a time, and returns its errors. After one
@@ -53,20 +106,6 @@ func inParallel(n int, do func(int) error) []error {
 	return errs
 }
 
-// appendReads commits the entries of counted reads.
-func (v *Vault) appendReads(ctx context.Context, counted []countedReads) error {
-	bodies := make([]auditBody, len(counted))
-	for i := range counted {
-		bodies[i] = v.readEntry(&counted[i])
-	}
-	err := v.appendEntries(ctx, bodies...)
-	if errors.Is(err, backends.ErrUnknownOutcome) {
-		// Counted twice beats not counted.
-		err = v.appendEntries(ctx, bodies...)
-	}
-	return err
-}
-
 // readEntry is the audit entry of counted reads.
 func (v *Vault) readEntry(t *countedReads) auditBody {
 	by := t.reader.Value()
@@ -78,7 +117,7 @@ func (v *Vault) readEntry(t *countedReads) auditBody {
 	asked.Scope = t.asked
 	body := v.entryOn(&c, ActionRead, asked)
 	body.CredentialID, body.Version, body.Outcome = string(t.credential), t.version, OutcomeSuccess
-	body.read = &readNote{from: t.found.Slot.Scope, count: t.reads, since: moment(t.first).Format(TimeFormat)}
+	body.read = readNote{given: true, from: t.found.Slot.Scope, count: t.reads, since: moment(t.first)}
 	return body
 }
 

@@ -73,9 +73,11 @@ type readLog struct {
 }
 
 // readShard has its counts one after the other, so that those of many fit into the
-// processor's caches, and cost no memory of their own.
+// processor's caches, and cost no memory of their own. A [keptCredential] notes where its
+// last reader's are, and in which turn: most reads need not look for theirs.
 type readShard struct {
 	mu     sync.Mutex
+	turn   uint32          // counts from 1 how often the counts were taken
 	at     map[readKey]int // in counts
 	counts []countedReads
 }
@@ -85,6 +87,12 @@ type reader struct {
 	org    Org
 	actor  Actor
 	origin Origin // of its host, and of no request
+}
+
+func (c *Caller) reader() reader {
+	by := reader{org: c.Org, actor: c.Actor, origin: c.Origin}
+	by.origin.Peer, by.origin.RequestID = host(c.Origin.Peer), ""
+	return by
 }
 
 // readKey is what reads that are counted together have in common. There is one for each
@@ -99,9 +107,9 @@ type readKey struct {
 // readCount is how often something was read since it was last written.
 type readCount struct {
 	reads       int
-	first, last int64       // in milliseconds of Unix time
-	found       *Credential // of the key's ID
-	requestID   string      // of the first
+	first, last int64           // in milliseconds of Unix time
+	found       *keptCredential // of the key's ID
+	requestID   string          // of the first
 }
 
 // countedReads are reads that have a key in common.
@@ -113,7 +121,7 @@ type countedReads struct {
 func newReadLog(v *Vault, mode ReadAudit, grace time.Duration) *readLog {
 	l := &readLog{v: v, mode: mode, grace: max(grace, graceWithoutAudit), stop: make(chan struct{}), done: make(chan struct{}), seed: maphash.MakeSeed()}
 	for i := range l.shards {
-		l.shards[i].at = map[readKey]int{}
+		l.shards[i].turn, l.shards[i].at = 1, map[readKey]int{}
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.usage = readUsage{v: v, pending: map[usageKey]usageCount{}}
@@ -133,7 +141,7 @@ func (l *readLog) run() {
 		case <-l.stop:
 			return
 		case <-tick.C:
-			err := l.flushAnd(l.ctx, l.shards[next:next+turn], l.usage.step)
+			err := l.flushAnd(l.ctx, l.shards[next:next+turn], nil)
 			failed = l.report(failed, err)
 		}
 	}
@@ -155,22 +163,17 @@ func (l *readLog) report(failed bool, err error) bool {
 // record takes one successful read of what was found for a slot of the scope that was
 // asked for. When it returns nil the read is in the audit log, or counted to be there
 // within a second.
-func (l *readLog) record(ctx context.Context, c *Caller, entry *auditBody, asked envs.Scope, found *Credential) error {
+func (l *readLog) record(ctx context.Context, a *attempt, asked envs.Scope, found *keptCredential) error {
 	if l.mode == ReadsEach {
-		body := *entry
-		body.Outcome, body.read = OutcomeSuccess, &readNote{from: found.Slot.Scope}
+		body := a.entry
+		body.Outcome, body.read = OutcomeSuccess, readNote{given: true, from: found.Slot.Scope}
 		if err := l.v.appendEntries(ctx, body); err != nil {
 			return storageError(err)
 		}
 	} else if err := l.failing(); err != nil {
 		return err
 	}
-	origin := c.Origin
-	origin.Peer, origin.RequestID = host(origin.Peer), ""
-	key := readKey{
-		reader: unique.Make(reader{org: c.Org, actor: c.Actor, origin: origin}), credential: found.ID, version: entry.Version, asked: asked,
-	}
-	for !l.add(key, found, c.Origin.RequestID) {
+	for !l.add(a, asked, found) {
 		if l.failed.Load() != nil {
 			return errorf(BackendUnavailable, "Reads are refused because they cannot be recorded").
 				detailed("%d different ones wait for the audit log to be writable", maxPendingReads)
@@ -201,23 +204,37 @@ func (l *readLog) failing() error {
 }
 
 // add counts a read, unless it is a new one and there is no room for more.
-func (l *readLog) add(key readKey, found *Credential, requestID string) bool {
-	now := l.v.clock().UnixMilli()
-	s := l.shard(key)
+func (l *readLog) add(a *attempt, asked envs.Scope, found *keptCredential) bool {
+	by, at, version := a.caller.reader(), a.at.UnixMilli(), a.entry.Version
+	s := l.shard(found.ID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, counted := s.at[key]
+	i, counted := s.noted(&by, found, version, asked)
 	if !counted {
-		if l.pending.Load() >= maxPendingReads {
-			return false
+		key := readKey{reader: unique.Make(by), credential: found.ID, version: version, asked: asked}
+		if i, counted = s.at[key]; !counted {
+			if l.pending.Load() >= maxPendingReads {
+				return false
+			}
+			l.pending.Add(1)
+			i = s.insert(countedReads{key, readCount{first: at, last: at, found: found, requestID: a.caller.Origin.RequestID}})
 		}
-		l.pending.Add(1)
-		i = s.insert(countedReads{key, readCount{first: now, found: found, requestID: requestID}})
+		found.counted = countedAt{s.turn, uint32(i)}
 	}
 	c := &s.counts[i]
 	c.reads++
-	c.last = now
+	c.first, c.last = min(c.first, at), max(c.last, at)
 	return true
+}
+
+// noted returns the count that the credential has noted, if it is the one.
+func (s *readShard) noted(by *reader, found *keptCredential, version uint64, asked envs.Scope) (at int, is bool) {
+	if found.counted.turn != s.turn {
+		return 0, false
+	}
+	at = int(found.counted.at)
+	c := &s.counts[at]
+	return at, c.version == version && c.asked == asked && c.reader.Value() == *by
 }
 
 // insert returns where it puts what is not there yet.
@@ -228,8 +245,8 @@ func (s *readShard) insert(c countedReads) int {
 	return i
 }
 
-func (l *readLog) shard(key readKey) *readShard {
-	return &l.shards[maphash.String(l.seed, string(key.credential))%uint64(len(l.shards))]
+func (l *readLog) shard(id ID) *readShard {
+	return &l.shards[maphash.String(l.seed, string(id))%uint64(len(l.shards))]
 }
 
 // take takes what was counted in some of the shards.
@@ -241,6 +258,7 @@ func take(from []readShard) (taken []countedReads) {
 		clear(s.counts) // whose room is needed again
 		clear(s.at)
 		s.counts = s.counts[:0]
+		s.turn++
 		s.mu.Unlock()
 	}
 	slices.SortFunc(taken, func(a, b countedReads) int { return cmp.Compare(a.first, b.first) })
@@ -250,7 +268,7 @@ func take(from []readShard) (taken []countedReads) {
 // putBack counts again what a failed flush has taken and not written.
 func (l *readLog) putBack(unwritten []countedReads) {
 	for _, t := range unwritten {
-		s := l.shard(t.readKey)
+		s := l.shard(t.credential)
 		s.mu.Lock()
 		if i, counted := s.at[t.readKey]; counted {
 			l.pending.Add(-1)
@@ -275,7 +293,9 @@ func (l *readLog) settle(ctx context.Context, org Org, id ID) error {
 	return l.flushAnd(ctx, l.shards[:], func(ctx context.Context) error { return l.usage.settle(ctx, org.ID, string(id)) })
 }
 
-func (l *readLog) flushAnd(ctx context.Context, from []readShard, usage func(context.Context) error) error {
+// flushAnd writes the entries of what was counted in some of the shards, and usage as far as
+// its turn has come; then what else of that is to be written.
+func (l *readLog) flushAnd(ctx context.Context, from []readShard, then func(context.Context) error) error {
 	l.flushing.Lock()
 	defer l.flushing.Unlock()
 	taken := take(from)
@@ -283,8 +303,8 @@ func (l *readLog) flushAnd(ctx context.Context, from []readShard, usage func(con
 	written, err := l.write(ctx, taken)
 	l.underWay.Store(nil)
 	l.usage.add(written)
-	if err == nil {
-		err = usage(ctx)
+	if err == nil && then != nil {
+		err = then(ctx)
 	}
 	switch {
 	case err != nil:

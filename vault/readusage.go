@@ -49,10 +49,16 @@ type usageCount struct {
 
 // add counts reads to be written.
 func (u *readUsage) add(taken []countedReads) {
+	var by unique.Handle[reader]
+	var consumes unique.Handle[consumer]
 	for i := range taken {
 		r := &taken[i]
-		by := r.reader.Value()
-		key := usageKey{unique.Make(consumer{org: by.org.ID, kind: by.actor.Kind, actor: by.actor.ID}), string(r.credential)}
+		if r.reader != by {
+			by = r.reader
+			who := by.Value()
+			consumes = unique.Make(consumer{org: who.org.ID, kind: who.actor.Kind, actor: who.actor.ID})
+		}
+		key := usageKey{consumes, string(r.credential)}
 		c, known := u.pending[key]
 		if !known {
 			u.queue = append(u.queue, key)
@@ -67,19 +73,39 @@ func (u *readUsage) add(taken []countedReads) {
 	}
 }
 
-// step writes those that have waited longest.
-func (u *readUsage) step(ctx context.Context) error {
+// due takes those that have waited longest from the queue.
+func (u *readUsage) due() []usageKey {
 	n := len(u.queue)
-	return u.writeFirst(ctx, min(n, max(usageStep, n/usageShare, n-maxPendingReads)))
+	return u.take(min(n, max(usageStep, n/usageShare, n-maxPendingReads)))
 }
 
-// all writes all that is pending.
-func (u *readUsage) all(ctx context.Context) error { return u.writeFirst(ctx, len(u.queue)) }
-
-func (u *readUsage) writeFirst(ctx context.Context, n int) error {
+func (u *readUsage) take(n int) []usageKey {
 	first := u.queue[:n]
 	u.queue = u.queue[n:]
-	return u.write(ctx, first)
+	return first
+}
+
+// step writes those that have waited longest.
+func (u *readUsage) step(ctx context.Context) error { return u.write(ctx, u.due()) }
+
+// all writes all that is pending.
+func (u *readUsage) all(ctx context.Context) error { return u.write(ctx, u.take(len(u.queue))) }
+
+// prepareDue is step, but for the commits.
+func (u *readUsage) prepareDue(ctx context.Context) (prepared []preparedCommit, err error) {
+	for keys := range slices.Chunk(u.due(), backends.MaxChanges) {
+		changes, failed := u.changes(ctx, keys)
+		if failed != nil {
+			u.ended(keys, failed)
+			err = failed
+			continue
+		}
+		prepared = append(prepared, preparedCommit{
+			commit: func() error { return u.commit(ctx, keys, changes) },
+			ended:  func(err error) { u.ended(keys, err) },
+		})
+	}
+	return prepared, err
 }
 
 // settle writes what is pending of one credential.
@@ -96,30 +122,37 @@ func (u *readUsage) settle(ctx context.Context, org, credential string) error {
 	return u.write(ctx, its)
 }
 
-// write commits what was taken from the queue, many commits at a time. What cannot be
-// written is queued again.
-func (u *readUsage) write(ctx context.Context, taken []usageKey) (err error) {
-	chunks := slices.Collect(slices.Chunk(taken, backends.MaxChanges))
-	errs := inParallel(len(chunks), func(i int) error { return u.commit(ctx, chunks[i]) })
-	for i, chunk := range chunks {
-		if errs[i] != nil {
-			u.queue = append(u.queue, chunk...)
-			err = errs[i]
-			continue
-		}
-		for _, key := range chunk {
-			delete(u.pending, key)
-		}
+// write commits what was taken from the queue, many commits at a time.
+func (u *readUsage) write(ctx context.Context, taken []usageKey) error {
+	var prepared []preparedCommit
+	for keys := range slices.Chunk(taken, backends.MaxChanges) {
+		prepared = append(prepared, preparedCommit{
+			commit: func() error { return u.commit(ctx, keys, nil) },
+			ended:  func(err error) { u.ended(keys, err) },
+		})
 	}
-	return err
+	return commitAll(prepared)
 }
 
-// commit brings the counts into their documents.
-func (u *readUsage) commit(ctx context.Context, keys []usageKey) error {
+// ended queues again what could not be written.
+func (u *readUsage) ended(keys []usageKey, err error) {
+	if err != nil {
+		u.queue = append(u.queue, keys...)
+		return
+	}
+	for _, key := range keys {
+		delete(u.pending, key)
+	}
+}
+
+// commit brings the counts into their documents, of which changes are known for the first
+// attempt, or nil.
+func (u *readUsage) commit(ctx context.Context, keys []usageKey, changes []backends.Change) (err error) {
 	for again := false; ; again = true {
-		changes, err := u.changes(ctx, keys)
-		if err != nil {
-			return err
+		if again || changes == nil {
+			if changes, err = u.changes(ctx, keys); err != nil {
+				return err
+			}
 		}
 		_, err = u.v.commit(ctx, changes)
 		switch {

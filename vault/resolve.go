@@ -31,6 +31,7 @@ type Resolved struct {
 	Secret  secret.Bytes
 	Version uint64     // of the fields
 	From    envs.Scope // where the credential was found
+	found   *keptCredential
 }
 
 // Fields returns the secret fields by name.
@@ -80,7 +81,7 @@ func (v *Vault) Resolve(ctx context.Context, c Caller, slot Slot, o ResolveOptio
 	if resolved, err = a.resolve(ctx, slot, o); err != nil {
 		return Resolved{}, err
 	}
-	if err := v.reads.record(ctx, &a.caller, &a.entry, slot.Scope, resolved.Credential); err != nil {
+	if err := v.reads.record(ctx, a, slot.Scope, resolved.found); err != nil {
 		resolved.Secret.Clear()
 		return Resolved{}, err
 	}
@@ -100,7 +101,7 @@ func (a *attempt) resolve(ctx context.Context, slot Slot, o ResolveOptions) (res
 		if err := a.inherits(slot, found.Slot); err != nil {
 			return Resolved{}, err
 		}
-		resolved, err = a.v.reveal(ctx, a.caller.Org, found, o)
+		resolved, err = a.reveal(ctx, found, o)
 		if errors.Is(err, backends.ErrNotFound) {
 			again, err := a.v.glance(ctx, a.caller.Org, found.Slot)
 			if backends.IsFresh(ctx) && err == nil && again.Revision == found.Revision {
@@ -114,8 +115,8 @@ func (a *attempt) resolve(ctx context.Context, slot Slot, o ResolveOptions) (res
 	}
 }
 
-// find returns the first credential of the slot's chain of scopes. It is shared.
-func (v *Vault) find(ctx context.Context, org Org, slot Slot, o ResolveOptions) (*Credential, error) {
+// find returns the first credential of the slot's chain of scopes.
+func (v *Vault) find(ctx context.Context, org Org, slot Slot, o ResolveOptions) (*keptCredential, error) {
 	at := slot
 	for {
 		cred, err := v.glance(ctx, org, at)
@@ -142,8 +143,8 @@ func (a *attempt) inherits(asked, found Slot) error {
 
 // reveal decrypts a version of a credential that may be served. It returns
 // backends.ErrNotFound as it comes when the version's record is gone.
-func (v *Vault) reveal(ctx context.Context, org Org, c *Credential, o ResolveOptions) (Resolved, error) {
-	switch c.StatusAt(v.clock()) {
+func (a *attempt) reveal(ctx context.Context, c *keptCredential, o ResolveOptions) (Resolved, error) {
+	switch c.StatusAt(a.at) {
 	case StatusActive:
 	case StatusExpired:
 		return Resolved{}, errorf(CredentialExpired, "Credential has expired").
@@ -156,11 +157,11 @@ func (v *Vault) reveal(ctx context.Context, org Org, c *Credential, o ResolveOpt
 	if o.Version != 0 {
 		version = o.Version
 	}
-	opened, err := v.openVersion(ctx, o.Buffer, org, c, version)
+	opened, err := a.v.openVersion(ctx, o.Buffer, a.caller.Org, &c.Credential, version)
 	if err != nil {
 		return Resolved{}, err
 	}
-	return Resolved{Credential: c, Secret: secret.Hold(opened[len(o.Buffer):]), Version: version, From: c.Slot.Scope}, nil
+	return Resolved{Credential: &c.Credential, Secret: secret.Hold(opened[len(o.Buffer):]), Version: version, From: c.Slot.Scope, found: c}, nil
 }
 
 // openVersion decrypts a version of a credential and appends its fields to to, as

@@ -127,7 +127,7 @@ func (v *Vault) document(ctx context.Context, key string, to any) (backends.Revi
 // kept returns what parse makes of the signed document under key. Where the backend
 // keeps it in memory it is made once, and shared: nobody changes it. The error is
 // as document's.
-func kept[D, T any](ctx context.Context, v *Vault, key string, parse func(D, backends.Revision) T) (*T, error) {
+func kept[D, T any](ctx context.Context, v *Vault, key string, parse func(D, backends.Revision) *T) (*T, error) {
 	view, err := v.gate.view(ctx, key)
 	if err != nil {
 		return nil, notFoundOr(err)
@@ -139,8 +139,7 @@ func kept[D, T any](ctx context.Context, v *Vault, key string, parse func(D, bac
 	if err := v.decode(ctx, view.Record, &d); err != nil {
 		return nil, err
 	}
-	made := new(T)
-	*made = parse(d, view.Record.Revision)
+	made := parse(d, view.Record.Revision)
 	if view.Keeper != nil {
 		view.Keeper.Keep(made, decodedSize+len(view.Record.Value))
 	}

@@ -284,7 +284,7 @@ func (c *change) read(ctx context.Context, v *Vault) {
 	credential, err := v.glance(ctx, Org{ID: c.org}, c.slot)
 	switch {
 	case err == nil:
-		c.credential = credential
+		c.credential = &credential.Credential
 	case !errors.Is(err, backends.ErrNotFound):
 		c.err = err
 	}
