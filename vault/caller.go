@@ -124,19 +124,19 @@ type attempt struct {
 	v      *Vault
 	caller Caller
 	entry  auditBody
-	at     time.Time // when it began
+	at     time.Time // of a read: when it began
 	// pending is what the attempt's commit put into the outbox.
 	pending []pendingSync
 }
 
 // begin opens an attempt at action on an integration's slot.
 func (v *Vault) begin(c Caller, action string, slot Slot) *attempt {
-	return &attempt{v: v, caller: c, entry: v.entryOn(&c, action, slot), at: v.clock()}
+	return &attempt{v: v, caller: c, entry: v.entryOn(&c, action, slot)}
 }
 
 // beginOn opens an attempt at action on anything else.
 func (v *Vault) beginOn(c Caller, action, targetType, targetID string) *attempt {
-	return &attempt{v: v, caller: c, entry: newEntry(&c, action, targetType, targetID), at: v.clock()}
+	return &attempt{v: v, caller: c, entry: newEntry(&c, action, targetType, targetID)}
 }
 
 // entryOn is the beginning of an audit entry on an integration's slot.

@@ -171,8 +171,8 @@ func (v *Vault) live(ctx context.Context, org Org, slot Slot) (Credential, error
 // keptCredential is a live credential as it is kept in memory, where a read of its secret
 // leaves a note for the next.
 type keptCredential struct {
-	Credential           // shared: nobody changes it
 	counted    countedAt // guarded by its readShard
+	Credential           // shared: nobody changes it
 }
 
 // countedAt is where in a [readShard] reads of a credential are counted, and in which of its

@@ -66,6 +66,7 @@ func endOfString(b []byte) int {
 // its way there, before the fields are returned.
 func (v *Vault) Resolve(ctx context.Context, c Caller, slot Slot, o ResolveOptions) (resolved Resolved, err error) {
 	a := v.begin(c, ActionRead, slot)
+	a.at = v.clock()
 	defer func() { err = a.close(ctx, err) }()
 	if o.Version != 0 {
 		if err := a.admin(); err != nil {

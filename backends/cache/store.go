@@ -30,18 +30,19 @@ type shard struct {
 }
 
 // entry is what is known of a key: its record, what a reader made of it, or err, that
-// there is none. It is not changed but for the bit and the links.
+// there is none. It is not changed but for the bit and the links. What a hit looks at comes
+// first: of many entries it has to be fetched from memory.
 type entry struct {
-	shard    *shard
 	key      string
-	value    []byte // nil where there is made
 	made     any
-	bytes    int // of made
-	revision backends.Revision
-	err      error
 	epoch    uint64
+	revision backends.Revision
+	used     atomic.Bool
 
-	used       atomic.Bool
+	shard      *shard
+	value      []byte // nil where there is made
+	bytes      int    // of made
+	err        error
 	prev, next *entry
 }
 
