@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 	"unique"
 
@@ -171,13 +172,9 @@ func (v *Vault) live(ctx context.Context, org Org, slot Slot) (Credential, error
 // keptCredential is a live credential as it is kept in memory, where a read of its secret
 // leaves a note for the next.
 type keptCredential struct {
-	counted    countedAt // guarded by its readShard
-	Credential           // shared: nobody changes it
+	counted    atomic.Uint64 // where the last read of it is counted, see [readShard]
+	Credential               // shared: nobody changes it
 }
-
-// countedAt is where in a [readShard] reads of a credential are counted, and in which of its
-// turns. There is no turn 0.
-type countedAt struct{ turn, at uint32 }
 
 func (d credentialDoc) kept(at backends.Revision) *keptCredential {
 	return &keptCredential{Credential: d.credential(at)}

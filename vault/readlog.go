@@ -74,7 +74,7 @@ type readLog struct {
 
 // readShard has its counts one after the other, so that those of many fit into the
 // processor's caches, and cost no memory of their own. A [keptCredential] notes where its
-// last reader's are, and in which turn: most reads need not look for theirs.
+// last reader's may be, and in which turn: most reads need not look for theirs.
 type readShard struct {
 	mu     sync.Mutex
 	turn   uint32          // counts from 1 how often the counts were taken
@@ -219,7 +219,7 @@ func (l *readLog) add(a *attempt, asked envs.Scope, found *keptCredential) bool 
 			l.pending.Add(1)
 			i = s.insert(countedReads{key, readCount{first: at, last: at, found: found, requestID: a.caller.Origin.RequestID}})
 		}
-		found.counted = countedAt{s.turn, uint32(i)}
+		found.counted.Store(uint64(s.turn)<<32 | uint64(i))
 	}
 	c := &s.counts[i]
 	c.reads++
@@ -227,14 +227,15 @@ func (l *readLog) add(a *attempt, asked envs.Scope, found *keptCredential) bool 
 	return true
 }
 
-// noted returns the count that the credential has noted, if it is the one.
+// noted returns the count that the credential has noted, if it is the one: another vault over
+// the same cache may have noted its own.
 func (s *readShard) noted(by *reader, found *keptCredential, version uint64, asked envs.Scope) (at int, is bool) {
-	if found.counted.turn != s.turn {
+	noted := found.counted.Load()
+	if at = int(uint32(noted)); uint32(noted>>32) != s.turn || at >= len(s.counts) {
 		return 0, false
 	}
-	at = int(found.counted.at)
 	c := &s.counts[at]
-	return at, c.version == version && c.asked == asked && c.reader.Value() == *by
+	return at, c.credential == found.ID && c.version == version && c.asked == asked && c.reader.Value() == *by
 }
 
 // insert returns where it puts what is not there yet.
