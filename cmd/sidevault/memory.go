@@ -16,7 +16,7 @@ const (
 // besidesCache is what the Go runtime may take beside what is kept of reads. The
 // program's own pages and those of a storage's file (see backends/bbolt) come on top: in
 // all a sidecar has at most cache-size and 64 MiB in memory.
-const besidesCache = 26 << 20
+const besidesCache = 22 << 20
 
 // How much garbage may add to what is in use before it is collected, in percent. What
 // starting leaves would stay in memory for good, so it is to be little. Serving has
