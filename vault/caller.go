@@ -124,7 +124,7 @@ type attempt struct {
 	v      *Vault
 	caller Caller
 	entry  auditBody
-	at     time.Time // of a read: when it began
+	at     time.Time // of a read: when it was allowed
 	// pending is what the attempt's commit put into the outbox.
 	pending []pendingSync
 }

@@ -22,7 +22,22 @@ type preparedCommit struct {
 // commitAll makes the commits, some at a time, and tells each how it ended. After an error it
 // begins no more.
 func commitAll(prepared []preparedCommit) (err error) {
-	errs := inParallel(len(prepared), func(i int) error { return prepared[i].commit() })
+	errs := make([]error, len(prepared))
+	var failed atomic.Pointer[error]
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(len(prepared), flushers) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(prepared); i = int(next.Add(1)) - 1 {
+				if first := failed.Load(); first != nil {
+					errs[i] = *first
+				} else if errs[i] = prepared[i].commit(); errs[i] != nil {
+					failed.Store(&errs[i])
+				}
+			}
+		})
+	}
+	wg.Wait()
 	for i, p := range prepared {
 		p.ended(errs[i])
 		err = cmp.Or(err, errs[i])
@@ -82,28 +97,6 @@ func (l *readLog) prepare(ctx context.Context, counted []countedReads, written *
 			*written = append(*written, counted...)
 		},
 	}
-}
-
-// inParallel calls do for 0 to n-1, some at a time, and returns its errors. After one
-// it begins no more.
-func inParallel(n int, do func(int) error) []error {
-	errs := make([]error, n)
-	var failed atomic.Pointer[error]
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(n, flushers) {
-		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				if first := failed.Load(); first != nil {
-					errs[i] = *first
-				} else if errs[i] = do(i); errs[i] != nil {
-					failed.Store(&errs[i])
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return errs
 }
 
 // readEntry is the audit entry of counted reads.

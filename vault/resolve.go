@@ -66,7 +66,6 @@ func endOfString(b []byte) int {
 // its way there, before the fields are returned.
 func (v *Vault) Resolve(ctx context.Context, c Caller, slot Slot, o ResolveOptions) (resolved Resolved, err error) {
 	a := v.begin(c, ActionRead, slot)
-	a.at = v.clock()
 	defer func() { err = a.close(ctx, err) }()
 	if o.Version != 0 {
 		if err := a.admin(); err != nil {
@@ -145,6 +144,7 @@ func (a *attempt) inherits(asked, found Slot) error {
 // reveal decrypts a version of a credential that may be served. It returns
 // backends.ErrNotFound as it comes when the version's record is gone.
 func (a *attempt) reveal(ctx context.Context, c *keptCredential, o ResolveOptions) (Resolved, error) {
+	a.at = a.v.clock() // and not when it began: storage may have taken its time
 	switch c.StatusAt(a.at) {
 	case StatusActive:
 	case StatusExpired:

@@ -33,7 +33,8 @@ type contextKey struct{}
 
 // Attach returns the context with the credentials of the connection's peer, for
 // the ConnContext of an [net/http.Server]. Without any (another kind of connection,
-// another system) it returns ctx.
+// another system) it returns ctx. A connection that wraps another has a NetConn, as
+// [crypto/tls.Conn.NetConn].
 func Attach(ctx context.Context, c net.Conn) context.Context {
 	if wrapped, ok := c.(interface{ NetConn() net.Conn }); ok {
 		c = wrapped.NetConn()
