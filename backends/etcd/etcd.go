@@ -73,31 +73,37 @@ func (b *Backend) Log(ctx context.Context, after uint64, limit int) ([]backends.
 		return nil, b.ready(ctx)
 	}
 	// etcd counts the whole range, and the numbers tell where the page ends. What is
-	// behind it is asked for only at the end of the log, or at a gap in it.
-	from, end := b.layout.entry(after+1), b.layout.logEnd()
+	// behind it is asked for only at the end of the log, or at a gap in it. The key that holds
+	// the first entry may have the number of one before it.
+	before := min(after, maxRun-1)
+	from, end := b.layout.entry(after+1-before), b.layout.logEnd()
 	ends := []string{end}
 	if last := after + uint64(limit); last > after && last+1 != 0 {
 		ends = []string{b.layout.entry(last + 1), end}
 	}
 	var page []backends.Entry
 	for _, until := range ends {
-		if len(page) == limit {
+		if len(page) >= limit {
 			break
 		}
-		resp, err := b.read(ctx, from, clientv3.WithRange(until), clientv3.WithLimit(int64(limit-len(page))))
+		resp, err := b.read(ctx, from, clientv3.WithRange(until), clientv3.WithLimit(int64(limit-len(page)+int(before))))
 		if err != nil {
 			return nil, err
 		}
 		for _, kv := range resp.Kvs {
-			e, err := b.layout.parseEntry(string(kv.Key), kv.Value)
+			entries, err := b.layout.parseRun(string(kv.Key), kv.Value)
 			if err != nil {
 				return nil, b.located(err)
 			}
-			page = append(page, e)
+			for _, e := range entries {
+				if e.Seq > after {
+					page = append(page, e)
+				}
+			}
 		}
 		from = until
 	}
-	return page, nil
+	return page[:min(len(page), limit)], nil
 }
 
 func (b *Backend) Head(ctx context.Context) (backends.Head, error) {

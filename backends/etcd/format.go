@@ -16,11 +16,13 @@ import (
 // layout is the prefix below which everything is kept:
 //
 //	PREFIX/head       journal: where the storage stands and what the last transaction changed
-//	PREFIX/l/NUMBER   log entry: prev (32) || hash (32) || body; NUMBER has 20 digits
-//	PREFIX/r/KEY      record: revision (8) || 0x01 || value
-//	PREFIX/turn       milliseconds that a writer asked the others to rest, in digits
+//	PREFIX/l/NUMBER         log entry: prev (32) || hash (32) || body; NUMBER has 20 digits
+//	PREFIX/l/NUMBER-COUNT   log entries of one commit, the first of that number, each
+//	                        length (varint) || entry; COUNT has 2 digits and is not 01
+//	PREFIX/r/KEY            record: revision (8) || 0x01 || value
+//	PREFIX/turn             milliseconds that a writer asked the others to rest, in digits
 //
-// Integers are big-endian.
+// Integers are big-endian, varints those of encoding/binary.
 type layout string
 
 func (l layout) head() string             { return string(l) + "/head" }
@@ -29,13 +31,65 @@ func (l layout) entry(seq uint64) string  { return fmt.Sprintf("%s/l/%020d", str
 func (l layout) logEnd() string           { return string(l) + "/l0" } // '0' follows '/'
 func (l layout) record(key string) string { return string(l) + "/r/" + key }
 
-func (l layout) parseEntry(key string, stored []byte) (backends.Entry, error) {
-	digits := strings.TrimPrefix(key, string(l)+"/l/")
-	seq, err := strconv.ParseUint(digits, 10, 64)
-	if err != nil || l.entry(seq) != key {
-		return backends.Entry{}, fmt.Errorf("%w: %q is no key of a log entry", backends.ErrCorrupt, key)
+// maxRun is how many entries one key may hold. It may grow, and what was written must be
+// found: never shrink.
+const maxRun = backends.MaxEntries
+
+// run returns the key and the value that hold the entries of one commit. etcd keeps each
+// key in memory, and its work is by key: entries that have one each cost it more than all
+// else that a sidecar does.
+func (l layout) run(entries []backends.Entry) (key, stored string) {
+	key = l.entry(entries[0].Seq)
+	if len(entries) == 1 {
+		return key, string(entries[0].Marshal())
 	}
-	return backends.UnmarshalEntry(seq, stored)
+	var b []byte
+	for _, e := range entries {
+		one := e.Marshal()
+		b = append(binary.AppendUvarint(b, uint64(len(one))), one...)
+	}
+	return fmt.Sprintf("%s-%02d", key, len(entries)), string(b)
+}
+
+// parseRun reads what run returned.
+func (l layout) parseRun(key string, stored []byte) ([]backends.Entry, error) {
+	number, _, several := strings.Cut(strings.TrimPrefix(key, string(l)+"/l/"), "-")
+	first, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %q is no key of log entries", backends.ErrCorrupt, key)
+	}
+	ones := [][]byte{stored}
+	if several {
+		ones = split(stored)
+	}
+	var entries []backends.Entry
+	for i, one := range ones {
+		e, err := backends.UnmarshalEntry(first+uint64(i), one)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+	}
+	if len(entries) == 0 || len(entries) > maxRun {
+		return nil, fmt.Errorf("%w: %q holds %d log entries", backends.ErrCorrupt, key, len(entries))
+	}
+	if again, same := l.run(entries); again != key || same != string(stored) {
+		return nil, fmt.Errorf("%w: %q does not hold the log entries that it names", backends.ErrCorrupt, key)
+	}
+	return entries, nil
+}
+
+// split returns what follows each length, and what is left where those end.
+func split(b []byte) (parts [][]byte) {
+	for len(b) > 0 {
+		size, n := binary.Uvarint(b)
+		end := n + int(min(size, uint64(len(b))))
+		if n <= 0 || end > len(b) {
+			return append(parts, b)
+		}
+		parts, b = append(parts, b[n:end]), b[end:]
+	}
+	return parts
 }
 
 const (

@@ -258,7 +258,9 @@ func TestHostileContents(t *testing.T) {
 		"empty head": {"/head", ""}, "short head": {"/head", "\x01"}, "garbage head": {"/head", "\x01" + strings.Repeat("\xff", 200)},
 		"empty record": {"/r/k", ""}, "short record": {"/r/k", "12345678"}, "foreign record": {"/r/k", "12345678\x07value"},
 		"short entry": {"/l/00000000000000000001", "x"}, "foreign entry": {"/l/1", "x"}, "huge entry": {"/l/99999999999999999999", strings.Repeat("x", 100)},
-		"turn": {"/turn", "-99999999999999999999"},
+		"no entries": {"/l/00000000000000000001-02", ""}, "short entries": {"/l/00000000000000000001-02", "\x40" + strings.Repeat("x", 63)},
+		"miscounted entries": {"/l/00000000000000000001-03", strings.Repeat("\x40"+strings.Repeat("x", 64), 2)},
+		"turn":               {"/turn", "-99999999999999999999"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := open(t, url)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/backends/testserver"
 )
@@ -126,4 +128,69 @@ func TestLogGap(t *testing.T) {
 			t.Errorf("in pages of %d the log reads %d", limit, seqs)
 		}
 	}
+}
+
+// TestLogOfRuns compares pages of entries that were committed together with what was
+// committed, and with a gap where the key of some of them is gone.
+func TestLogOfRuns(t *testing.T) {
+	c := testserver.SharedEtcd(t)
+	b := open(t, c.URL())
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	var want []string
+	for _, together := range []int{2, backends.MaxEntries, 1, backends.MaxEntries - 1, 3, 1, backends.MaxEntries} {
+		var batch backends.Batch
+		for range together {
+			body := fmt.Sprintf("%d %x", len(want)+1, random.Uint64())
+			batch.Entries, want = append(batch.Entries, []byte(body)), append(want, body)
+		}
+		if _, err := b.Commit(t.Context(), batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys, err := c.Client(t).Get(t.Context(), b.layout.entry(0), clientv3.WithRange(b.layout.logEnd()), clientv3.WithCountOnly())
+	if err != nil || keys.Count != 7 {
+		t.Errorf("7 commits have %d keys, %v", keys.Count, err)
+	}
+	comparePages(t, b, random, want)
+
+	gone, _ := b.layout.run(logged(t, b, 2, backends.MaxEntries))
+	if removed, err := c.Client(t).Delete(t.Context(), gone); err != nil || removed.Deleted != 1 {
+		t.Fatalf("delete %q: %v", gone, err)
+	}
+	clear(want[2 : 2+backends.MaxEntries])
+	comparePages(t, b, random, want)
+}
+
+// comparePages reads pages from everywhere; the entry of number i is want[i-1], "" for none.
+func comparePages(t *testing.T, b *Backend, random *rand.Rand, want []string) {
+	t.Helper()
+	for after := range len(want) + 2 {
+		limit := 1 + random.IntN(len(want))
+		var expected []string
+		for _, body := range want[min(after, len(want)):] {
+			if body != "" && len(expected) < limit {
+				expected = append(expected, body)
+			}
+		}
+		var got []string
+		for _, e := range logged(t, b, uint64(after), limit) {
+			if body := string(e.Body); e.Seq > uint64(after) && body == want[e.Seq-1] {
+				got = append(got, body)
+			}
+		}
+		if !slices.Equal(got, expected) {
+			t.Fatalf("Log(%d, %d):\n got %q\nwant %q", after, limit, got, expected)
+		}
+	}
+}
+
+func logged(t *testing.T, b *Backend, after uint64, limit int) []backends.Entry {
+	t.Helper()
+	page, err := b.Log(t.Context(), after, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page
 }

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"strconv"
 	"time"
@@ -18,6 +19,8 @@ const (
 	maxOps   = 120 // leaves room for those inside the looks
 	maxGroup = 1 << 20
 	overhead = 64 // bytes of a message around a key
+
+	entryOverhead = 2*len(backends.Hash{}) + binary.MaxVarintLen32 // bytes of a log entry besides its body
 )
 
 // group is the requests of one transaction.
@@ -64,8 +67,11 @@ func cost(l layout, b backends.Batch) (ops, cmps, size int) {
 		size += len(c.Value) + 6*(len(l)+len(c.Key)+overhead) // 2 comparisons, here and in the looks, put, journal
 	}
 	for _, body := range b.Entries {
+		size += len(body) + entryOverhead
+	}
+	if len(b.Entries) > 0 {
 		ops++
-		size += len(body) + len(l) + 3*overhead
+		size += len(l) + 2*overhead
 	}
 	return max(ops, len(b.Changes)), cmps, size
 }
@@ -145,9 +151,12 @@ func (w *writer) planBatch(t *txn, b backends.Batch) {
 		}
 		keys = append(keys, c.Key)
 	}
-	for _, body := range b.Entries {
-		e := t.next.Append(body)
-		t.puts = append(t.puts, clientv3.OpPut(w.layout.entry(e.Seq), string(e.Marshal())))
+	if len(b.Entries) > 0 {
+		var entries []backends.Entry
+		for _, body := range b.Entries {
+			entries = append(entries, t.next.Append(body))
+		}
+		t.puts = append(t.puts, clientv3.OpPut(w.layout.run(entries)))
 	}
 	t.next.commits = append(t.next.commits, keys)
 }
