@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/sidevault/sidevault/backends"
 	"github.com/sidevault/sidevault/vault"
 	"github.com/sidevault/sidevault/vault/secret"
 )
@@ -143,6 +146,45 @@ func TestExpiry(t *testing.T) {
 	if _, err := f.Resolve(t.Context(), f.admin, f.slot("salesforce", ""), vault.ResolveOptions{}); err != nil {
 		t.Errorf("after the expiry was taken away: %v", err)
 	}
+}
+
+// slowly is a backend that takes its time to find what a slot holds, by the vault's clock.
+type slowly struct {
+	backends.Backend
+	passed atomic.Int64
+	takes  time.Duration
+}
+
+func (b *slowly) Get(ctx context.Context, key string) (backends.Record, error) {
+	r, err := b.Backend.Get(ctx, key)
+	if strings.HasPrefix(key, "live/") {
+		b.passed.Add(int64(b.takes))
+	}
+	return r, err
+}
+
+// TestExpiryMeanwhile reads a credential that expires while storage looks for it.
+func TestExpiryMeanwhile(t *testing.T) {
+	f := newFixture(t, vault.Options{})
+	b := &slowly{Backend: f.backend}
+	f.config.Backend = b
+	f.config.Options.Now = func() time.Time { return time.Now().Add(time.Duration(b.passed.Load())) }
+	f.Vault = f.open()
+	in := opaque("x")
+	in.ExpiresAt = time.Now().Add(time.Hour)
+	if _, err := f.Set(t.Context(), f.admin, f.slot("salesforce", ""), in); err != nil {
+		t.Fatal(err)
+	}
+	resolve := func() error {
+		_, err := f.Resolve(t.Context(), f.admin, f.slot("salesforce", ""), vault.ResolveOptions{})
+		return err
+	}
+	b.takes = time.Minute
+	if err := resolve(); err != nil {
+		t.Fatal(err)
+	}
+	b.takes = time.Hour
+	wantKind(t, resolve(), vault.CredentialExpired)
 }
 
 func TestRollback(t *testing.T) {
