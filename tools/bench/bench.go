@@ -30,7 +30,7 @@ type size struct {
 
 func full() size {
 	return size{
-		rounds: 5, round: 2 * time.Second, settle: 1200 * time.Millisecond,
+		rounds: 5, round: 1500 * time.Millisecond, settle: 1200 * time.Millisecond,
 		stored: 10_000, few: 1000, many: 1_000_000, cold: 500, limit: 9 * time.Minute,
 	}
 }

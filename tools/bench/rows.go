@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -136,6 +137,9 @@ func (b *bench) audited(ctx context.Context, mode string) (f figure, err error) 
 		return f, err
 	}
 	err = b.with(ctx, v, []string{"--audit-reads", mode}, func(s *sidecar) error {
+		if err := v.readAll(ctx, s); err != nil {
+			return err
+		}
 		pairs, err := b.alternate(ctx, 64, s.target("tcp", resolves(v)), r.target("tcp", resolves(v)))
 		f = pairs.figure("resolve, audit.reads "+mode+", 64 connections", "bare Gin", load.Result.PerSecond)
 		return err
@@ -177,6 +181,9 @@ func (b *bench) resolveStored(ctx context.Context) ([]figure, error) {
 	}
 	var f figure
 	err = b.with(ctx, big, nil, func(many *sidecar) error {
+		if err := errors.Join(big.readAll(ctx, many), v.readAll(ctx, s)); err != nil {
+			return err
+		}
 		pairs, err := b.alternate(ctx, 64, many.target("tcp", resolves(big)), s.target("tcp", resolves(v)))
 		f = pairs.figure(fmt.Sprintf("resolve %s of %s stored, 64 connections", count(b.size.stored), count(b.size.many)), "itself with no more stored", load.Result.PerSecond)
 		return err

@@ -36,6 +36,9 @@ func (b *bench) resolveShared(ctx context.Context, scheme string) ([]figure, err
 		if err := other.fillOver(ctx, shared); err != nil {
 			return err
 		}
+		if err := errors.Join(other.readAll(ctx, shared), v.readAll(ctx, s)); err != nil {
+			return err
+		}
 		pairs, err := b.alternate(ctx, 64, shared.target("tcp", resolves(other)), s.target("tcp", resolves(v)))
 		f = pairs.figure("resolve, "+scheme+", 64 connections", "itself on bbolt", load.Result.PerSecond)
 		return err
