@@ -12,7 +12,7 @@ const (
 	perFault   = 16 // items that lie side by side within 64 KiB
 
 	// lookAfter is how many places are read between two looks at what is mapped.
-	lookAfter = 64
+	lookAfter = 24
 )
 
 // touched counts reads of different places.
