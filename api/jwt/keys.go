@@ -137,13 +137,13 @@ func (k *keys) start() <-chan struct{} {
 		ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 		defer cancel()
 		err := k.load(ctx, now)
+		if err != nil { // said before those who wait go on
+			k.log.Warn("the key set of the tokens' issuer could not be read; the last one is used until it is too old", "err", err)
+		}
 		k.mu.Lock()
 		k.failing, k.flight = err != nil, nil
 		k.mu.Unlock()
 		close(flight)
-		if err != nil {
-			k.log.Warn("the key set of the tokens' issuer could not be read; the last one is used until it is too old", "err", err)
-		}
 	}()
 	return flight
 }
