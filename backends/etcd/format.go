@@ -15,7 +15,7 @@ import (
 
 // layout is the prefix below which everything is kept:
 //
-//	PREFIX/head       journal: where the storage stands and what the last transaction changed
+//	PREFIX/head             journal: where the storage stands and what the last transaction changed
 //	PREFIX/l/NUMBER         log entry: prev (32) || hash (32) || body; NUMBER has 20 digits
 //	PREFIX/l/NUMBER-COUNT   log entries of one commit, the first of that number, each
 //	                        length (varint) || entry; COUNT has 2 digits and is not 01
