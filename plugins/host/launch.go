@@ -189,7 +189,7 @@ func misspoken(line string) string {
 func describe(ctx context.Context, conn *grpc.ClientConn) (about, error) {
 	var header, trailer metadata.MD
 	answer, err := pluginpb.NewPluginClient(conn).Describe(ctx, &pluginpb.DescribeRequest{}, grpc.Header(&header), grpc.Trailer(&trailer))
-	if err != nil && (ctx.Err() != nil || len(header)+len(trailer) == 0) {
+	if err != nil && (isOver(ctx) || len(header)+len(trailer) == 0) {
 		return about{}, err // the connection's, and not the program's
 	}
 	a := about{version: printable(answer.GetVersion(), 64), description: printable(answer.GetDescription(), 500)}

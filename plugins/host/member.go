@@ -97,7 +97,7 @@ func (m *member) call(ctx context.Context, c rpc, fields seal.Fields) *failure {
 	}
 	f.err = strikeError(err, fields)
 	switch {
-	case ctx.Err() != nil:
+	case isOver(ctx):
 		f.outOfTime(ctx)
 	case len(header)+len(trailer) == 0:
 		// No answer of the plugin's, so the error is the connection's. That ends a
