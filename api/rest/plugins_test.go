@@ -299,7 +299,7 @@ func testPluginRoutes(t *testing.T, on storage) {
 func TestSlowPlugins(t *testing.T) { onEach(t, testSlowPlugins) }
 
 func testSlowPlugins(t *testing.T, on storage) {
-	const deadline = 100 * time.Millisecond
+	const deadline = 250 * time.Millisecond
 	f := openFixture(t, on, Options{}, boundEntry{}, &programs{slow: 4 * deadline})
 	server := httptest.NewUnstartedServer(f.handler)
 	server.Config.ReadTimeout, server.Config.WriteTimeout = deadline, deadline

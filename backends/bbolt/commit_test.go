@@ -158,7 +158,7 @@ func TestCommitOutlivesContext(t *testing.T) {
 		_, err := b.Commit(ctx, put("a", 0, "kept"))
 		done <- err
 	}()
-	time.Sleep(50 * time.Millisecond)
+	time.Sleep(300 * time.Millisecond) // the committer waits for the transaction by then
 	cancel()
 	time.Sleep(10 * time.Millisecond)
 	tx.Rollback()

@@ -247,7 +247,7 @@ func TestDeadline(t *testing.T) {
 	}
 	// There is no time left to wait and ask again.
 	b := open(t, answering(500, ""))
-	if got, err := run(t, b.env(nil), change(sdk.Set), 400*time.Millisecond); err != nil || !reflect.DeepEqual(got, sdk.Fail("TrustRadius answered 500")) || len(b.requests()) != 1 {
+	if got, err := run(t, b.env(nil), change(sdk.Set), firstPause/2+margin); err != nil || !reflect.DeepEqual(got, sdk.Fail("TrustRadius answered 500")) || len(b.requests()) != 1 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
