@@ -23,11 +23,11 @@ var ErrNoIdentity = errors.New("no identity opens this key")
 const maxKeyFile = 4 << 10
 
 // Key is the key of one environment, of the shared scope, or the vault's control
-// key: an age identity and the MAC keys derived from it. It is immutable, may be
+// key: an age identity and the MAC keys derived from it. It never changes, may be
 // used concurrently, and prints as its public recipient.
 type Key struct {
 	identity    age.Identity
-	recipient   age.Recipient
+	openings    *ahead // for its recipient
 	public      string
 	private     secret.Value // the identity as age prints it
 	recordMAC   []byte
@@ -67,7 +67,7 @@ func keyOf(id *age.X25519Identity) (*Key, error) {
 }
 
 func derive(id age.Identity, to age.Recipient, public, private string) (*Key, error) {
-	k := &Key{identity: id, recipient: to, public: public, private: secret.New(private)}
+	k := &Key{identity: id, openings: &ahead{to: to}, public: public, private: secret.New(private)}
 	for info, key := range map[string]*[]byte{
 		"sidevault record mac v1":   &k.recordMAC,
 		"sidevault document mac v1": &k.documentMAC,

@@ -101,18 +101,11 @@ func (k *Key) Seal(place Place, fields Fields) ([]byte, error) {
 		return nil, fmt.Errorf("encode a record: %w", err)
 	}
 	defer clear(plain)
-	var file bytes.Buffer
-	w, err := age.Encrypt(&file, k.recipient)
+	o, err := k.openings.take()
 	if err != nil {
-		return nil, fmt.Errorf("encrypt a record: %w", err)
+		return nil, err
 	}
-	if _, err := w.Write(plain); err != nil {
-		return nil, fmt.Errorf("encrypt a record: %w", err)
-	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("encrypt a record: %w", err)
-	}
-	return file.Bytes(), nil
+	return o.seal(plain)
 }
 
 // Open returns the fields of a record that was sealed with k for place, else an
