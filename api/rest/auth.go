@@ -110,7 +110,7 @@ func bearer(headers []string) (secret.Value, error) {
 
 // checkTenant holds an X-Tenantid header to the caller's own org.
 func checkTenant(r *request) error {
-	for _, tenant := range r.gin.Request.Header.Values(wire.HeaderTenantID) {
+	for _, tenant := range r.gin.Request.Header[wire.HeaderTenantID] {
 		if !strings.EqualFold(tenant, r.caller.Org.ID) && tenant != r.caller.Org.Slug {
 			return forbidden("The X-Tenantid header names another tenant", "it must be the caller's own org, as in GET /v1/whoami, or left out")
 		}

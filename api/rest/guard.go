@@ -44,10 +44,10 @@ func identify(c *gin.Context) *request {
 	origin := &r.caller.Origin
 	origin.Source, origin.Peer, origin.RequestID = "rest", peer(c.Request), requestID(c.Request)
 	r.named = vault.RequestContext{Context: c.Request.Context(), ID: r.id()}
-	if realm := c.Request.Header.Get(wire.HeaderRealmName); realm != "" {
+	if realm := first(c.Request, wire.HeaderRealmName); realm != "" {
 		origin.Realm = vault.Clean(realm)
 	}
-	switch agent := c.Request.UserAgent(); {
+	switch agent := first(c.Request, "User-Agent"); {
 	case strings.HasPrefix(agent, wire.CLIAgent):
 		origin.Source = "cli"
 	case strings.HasPrefix(agent, wire.MCPAgent):
@@ -61,6 +61,15 @@ func identify(c *gin.Context) *request {
 		h.Set("Connection", "close")
 	}
 	return r
+}
+
+// first is Get of http.Header for a name in its canonical form, which Get would make of it for
+// every request anew.
+func first(r *http.Request, name string) string {
+	if values := r.Header[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }
 
 // ambiguous reports whether a proxy in front could see the request's end elsewhere. A
@@ -80,7 +89,7 @@ var everyAnswer = http.Header{
 
 // requestID takes over a well-formed ID of the client's, or makes one.
 func requestID(r *http.Request) string {
-	given := r.Header.Values(wire.HeaderRequestID)
+	given := r.Header[wire.HeaderRequestID]
 	if len(given) == 1 && len(given[0]) >= 1 && len(given[0]) <= 128 && !strings.ContainsFunc(given[0], unprintable) {
 		return given[0]
 	}
@@ -208,12 +217,12 @@ func isLoopback(host string) bool {
 // crossOrigin reports whether a browser says that another site sent the request
 // (Fetch standard: Origin; W3C Fetch Metadata: Sec-Fetch-Site).
 func crossOrigin(r *http.Request) bool {
-	for _, site := range r.Header.Values("Sec-Fetch-Site") {
+	for _, site := range r.Header["Sec-Fetch-Site"] {
 		if site != "same-origin" && site != "none" {
 			return true
 		}
 	}
-	for _, origin := range r.Header.Values("Origin") {
+	for _, origin := range r.Header["Origin"] {
 		u, err := url.Parse(origin)
 		if err != nil || !strings.EqualFold(u.Host, r.Host) {
 			return true

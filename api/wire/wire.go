@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Headers of requests and responses.
+// Headers of requests and responses, in the canonical form in which net/http keeps them.
 const (
 	HeaderRequestID = "X-Request-Id"
 	HeaderTenantID  = "X-Tenantid"
