@@ -44,11 +44,11 @@ test: race tools ## run every test under the race detector
 	$(GO) -C tools/bench test -race -timeout 10m -count=1 ./...
 
 torture: race tools ## look longer for lost writes, broken orders and bad clients, for up to 10 minutes
-	$(GO) test -race -timeout 2m -count=1 ./backends/etcd -run ContractOnThreeNodes -torture
-	$(GO) -C tools/acceptance test -race -timeout 2m -count=1 -v ./linear -run TestServers -torture
-	$(GO) -C tools/acceptance test -race -timeout 3m -count=1 -v . -run TestLoad -torture
-	$(GO) -C tools/acceptance test -race -timeout 6m -parallel 6 -count=1 -v . -run 'LosesNothing|NodesOfEtcd|Linearizable' -torture
-	$(GO) -C tools/acceptance test -timeout 2m -count=1 -v . -run StayFlat -torture
+	$(GO) test -race -timeout 5m -count=1 ./backends/etcd -run ContractOnThreeNodes -torture
+	$(GO) -C tools/acceptance test -race -timeout 8m -count=1 -v ./linear -run TestServers -torture
+	$(GO) -C tools/acceptance test -race -timeout 8m -count=1 -v . -run TestLoad -torture
+	$(GO) -C tools/acceptance test -race -timeout 15m -parallel 6 -count=1 -v . -run 'LosesNothing|NodesOfEtcd|Linearizable' -torture
+	$(GO) -C tools/acceptance test -timeout 6m -count=1 -v . -run StayFlat -torture
 
 rotation: race tools ## rotate the key of 10,000 records under load, killed five times, for up to 10 minutes
 	$(GO) -C tools/acceptance test -race -timeout 10m -count=1 -v . -run RotationUnderLoad -torture
