@@ -43,7 +43,7 @@ test: race tools ## run every test under the race detector
 	$(GO) -C tools/acceptance test -race -timeout 25m -parallel 4 -count=1 ./...
 	$(GO) -C tools/bench test -race -timeout 10m -count=1 ./...
 
-torture: race tools ## look longer for lost writes, broken orders and bad clients, for up to 10 minutes
+torture: race tools ## look longer for lost writes, broken orders and bad clients, for some ten minutes
 	$(GO) test -race -timeout 5m -count=1 ./backends/etcd -run ContractOnThreeNodes -torture
 	$(GO) -C tools/acceptance test -race -timeout 8m -count=1 -v ./linear -run TestServers -torture
 	$(GO) -C tools/acceptance test -race -timeout 8m -count=1 -v . -run TestLoad -torture
