@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode"
 
 	"github.com/sidevault/sidevault/vault/secret"
 )
@@ -37,7 +38,8 @@ func readEnv(data []byte) ([]Entry, error) {
 	text := strings.ReplaceAll(string(data), "\r\n", "\n")
 	r := &envReader{lines: strings.Split(text, "\n"), seen: map[string]int{}}
 	for ; r.at < len(r.lines); r.at++ {
-		line := strings.TrimSpace(r.lines[r.at])
+		// What ends the line stays: it may be in a quoted value that goes on.
+		line := strings.TrimLeftFunc(r.lines[r.at], unicode.IsSpace)
 		if line != "" && line[0] != '#' {
 			r.assignment(line)
 		}
@@ -48,7 +50,7 @@ func readEnv(data []byte) ([]Entry, error) {
 func (r *envReader) assignment(line string) {
 	start := r.at + 1
 	if rest, ok := strings.CutPrefix(line, "export "); ok {
-		line = strings.TrimSpace(rest)
+		line = strings.TrimLeftFunc(rest, unicode.IsSpace)
 	}
 	name, value, ok := strings.Cut(line, "=")
 	name = strings.TrimSpace(name)
@@ -98,7 +100,7 @@ func (r *envReader) value(text string) (value, wrong string) {
 	for _, comment := range []string{" #", "\t#"} {
 		text, _, _ = strings.Cut(text, comment)
 	}
-	return strings.TrimRight(text, " \t"), ""
+	return strings.TrimSpace(text), ""
 }
 
 const refersTo = "refers to another variable: write the value out, or put it into single quotes if it is meant as it is"

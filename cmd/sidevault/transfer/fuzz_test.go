@@ -57,7 +57,7 @@ func fuzzRead(f *testing.F, format Format) {
 
 // What is written is read back as it was, in each format.
 func FuzzWriteRead(f *testing.F) {
-	for _, v := range []string{"x", "a'b\"c\\d$e`f", "two\nlines", "=1+1", "''", "'=", "-----BEGIN\r\n", "#no comment", " spaces ", "${x}", "\\n", "\t", "a\rb"} {
+	for _, v := range []string{"x", "a'b\"c\\d$e`f", "two\nlines", "=1+1", "''", "'=", "-----BEGIN\r\n", "#no comment", " spaces ", "${x}", "\\n", "\t", "a\rb", " \n", "a \n b\t\n"} {
 		f.Add(v, "y")
 	}
 	f.Fuzz(func(t *testing.T, one, two string) {
