@@ -27,7 +27,7 @@ const maxKeyFile = 4 << 10
 // used concurrently, and prints as its public recipient.
 type Key struct {
 	identity    age.Identity
-	openings    *ahead // for its recipient
+	headers     *headers // of the files for its recipient
 	public      string
 	private     secret.Value // the identity as age prints it
 	recordMAC   []byte
@@ -67,7 +67,7 @@ func keyOf(id *age.X25519Identity) (*Key, error) {
 }
 
 func derive(id age.Identity, to age.Recipient, public, private string) (*Key, error) {
-	k := &Key{identity: id, openings: &ahead{to: to}, public: public, private: secret.New(private)}
+	k := &Key{identity: id, headers: &headers{to: to}, public: public, private: secret.New(private)}
 	for info, key := range map[string]*[]byte{
 		"sidevault record mac v1":   &k.recordMAC,
 		"sidevault document mac v1": &k.documentMAC,

@@ -101,11 +101,11 @@ func (k *Key) Seal(place Place, fields Fields) ([]byte, error) {
 		return nil, fmt.Errorf("encode a record: %w", err)
 	}
 	defer clear(plain)
-	o, err := k.openings.take()
+	file, err := k.headers.encrypt(plain)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("encrypt a record: %w", err)
 	}
-	return o.seal(plain)
+	return file, nil
 }
 
 // Open returns the fields of a record that was sealed with k for place, else an

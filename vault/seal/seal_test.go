@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf8"
 
@@ -50,6 +51,39 @@ func TestSealOpen(t *testing.T) {
 				t.Error("the record holds plaintext")
 			}
 		})
+	}
+}
+
+// TestHeadersAreUsedOnce seals from many goroutines: no two records begin alike, and each
+// opens for its own place.
+func TestHeadersAreUsedOnce(t *testing.T) {
+	k := newKey(t, seal.X25519)
+	const each = 50
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	seen := map[string]bool{}
+	for g := range 8 {
+		all.Go(func() {
+			for n := range each {
+				place := seal.Place{Org: "o", Integration: "i", Name: fmt.Sprint(g), Version: uint64(n)}
+				fields := seal.Fields{"value": secret.New(place.Name)}
+				file, err := k.Seal(place, fields)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if got, err := k.Open(file, place); err != nil || !equal(got, fields) {
+					t.Errorf("a record is not its own: %v", err)
+				}
+				mu.Lock()
+				seen[string(file[:150])] = true // the recipient's stanza, with the share of the file key
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	if len(seen) != 8*each {
+		t.Errorf("%d records begin in %d ways", 8*each, len(seen))
 	}
 }
 
