@@ -449,3 +449,21 @@ func TestCloseKills(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// lateContext is one whose timer is late: it has not ended when its deadline passes.
+type lateContext struct{ context.Context }
+
+func (lateContext) Deadline() (time.Time, bool) { return time.Now(), true }
+
+func TestDeadlineBeforeItsTimer(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	if !isOver(lateContext{ctx}) || ctx.Err() == nil {
+		t.Error("a call whose deadline has passed is not over, or before its context")
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	if isOver(ctx) {
+		t.Error("a call is over that has an hour left")
+	}
+}
