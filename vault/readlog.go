@@ -35,7 +35,8 @@ const (
 	// written, unless storage is away and Options.ReadGrace says longer.
 	graceWithoutAudit = 10 * time.Second
 	// maxPendingReads bounds how many different reads are counted; the reader of one
-	// more flushes first, and is refused when that fails.
+	// more flushes first, and is refused when that fails. While it does, so is the
+	// reader of what a flush under way has taken.
 	maxPendingReads = 40_000
 	// flushers is how many commits of a flush are under way at once, so that they share
 	// the disk's work.

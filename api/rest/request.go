@@ -89,7 +89,7 @@ func (s *server) scope(r *request) (*envs.Scope, error) {
 // ifMatch reads the If-Match header (RFC 9110, section 13.1.1): one entity tag,
 // or an asterisk for any. A tag that is not one of ours matches nothing.
 func (r *request) ifMatch() (vault.Revision, error) {
-	given := r.gin.Request.Header.Values("If-Match")
+	given := r.gin.Request.Header["If-Match"]
 	if len(given) == 0 {
 		return 0, nil
 	}
@@ -166,7 +166,7 @@ func (r *request) decodeEmpty(body []byte) error {
 }
 
 func (r *request) body() ([]byte, error) {
-	if t := r.gin.GetHeader("Content-Type"); t != "" {
+	if t := first(r.gin.Request, "Content-Type"); t != "" {
 		if media, _, err := mime.ParseMediaType(t); err != nil || media != "application/json" {
 			return nil, invalid("The Content-Type is not application/json", "send JSON with Content-Type: application/json")
 		}

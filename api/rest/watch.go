@@ -55,7 +55,7 @@ func (s *server) watch(r *request) (answer, error) {
 }
 
 func lastEvent(r *request) (vault.Revision, error) {
-	given := r.gin.GetHeader(wire.HeaderLastEvent)
+	given := first(r.gin.Request, wire.HeaderLastEvent)
 	if given == "" {
 		return 0, nil
 	}
